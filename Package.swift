@@ -1,0 +1,114 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// The settings every Swift target shares: strict concurrency, strict memory safety, no warnings.
+let settings: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableExperimentalFeature("Lifetimes"),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+]
+
+/// One library target; its arrows are exactly `imports` (ARCHITECTURE.md §2, checked by the linter).
+func module(
+  _ name: String, imports: [String] = [], resources: [Resource] = []
+) -> Target {
+  .target(
+    name: name, dependencies: imports.map { .target(name: $0) }, resources: resources,
+    swiftSettings: settings)
+}
+
+func tests(_ name: String, imports: [String], resources: [Resource] = []) -> Target {
+  .testTarget(
+    name: name, dependencies: imports.map { .target(name: $0) }, resources: resources,
+    swiftSettings: settings)
+}
+
+let package = Package(
+  name: "swift-step3",
+  products: [.executable(name: "step3", targets: ["step3"])],
+  targets: [
+    // C: arithmetic, and shims over system libraries.
+    .target(name: "CKernels", cSettings: [.define("_GNU_SOURCE")]),
+    .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(
+      name: "CEvent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev"])]),
+    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+
+    // Values.
+    module("JSONScanning"),
+    module("ModelConfiguration"),
+    module("Tensors", imports: ["JSONScanning"]),
+
+    // Mechanism.
+    module("Kernels", imports: ["CKernels", "Tensors"]),
+    module("KVCaching", imports: ["Tensors"]),
+    module("Tokenization", imports: ["JSONScanning", "CPCRE2"]),
+    module("Sampling"),
+    module("OutputParsing"),
+    module("ConstrainedDecoding", imports: ["Tokenization"]),
+    module("Conversion", imports: ["Tensors", "ModelConfiguration", "Tokenization", "JSONScanning"]),
+
+    // Model and policy.
+    module(
+      "Step3Model", imports: ["ModelConfiguration", "Tensors", "Kernels", "KVCaching"]),
+    module("Scheduling", imports: ["KVCaching"]),
+    module("CostModel", imports: ["ModelConfiguration"], resources: [.copy("Catalogue")]),
+
+    // Composition.
+    module("Simulation", imports: ["Scheduling", "KVCaching", "CostModel"]),
+    module("Planning", imports: ["CostModel", "Simulation", "ModelConfiguration"]),
+    module(
+      "Inference",
+      imports: [
+        "Step3Model", "Scheduling", "KVCaching", "Sampling", "Tokenization", "Tensors", "Kernels",
+        "ModelConfiguration", "OutputParsing", "ConstrainedDecoding",
+      ]),
+
+    // Edge.
+    module("CommandLineInterface"),
+    module(
+      "Serving",
+      imports: [
+        "Inference", "Tokenization", "Sampling", "OutputParsing", "ConstrainedDecoding", "CEvent",
+      ], resources: [.copy("Resources")]),
+    .executableTarget(
+      name: "step3",
+      dependencies: [
+        "CommandLineInterface", "Conversion", "CostModel", "Inference", "JSONScanning", "KVCaching",
+        "Kernels", "ModelConfiguration", "OutputParsing", "Planning", "Sampling", "Scheduling",
+        "Serving", "Simulation", "Step3Model", "Tensors", "Tokenization",
+      ],
+      swiftSettings: settings),
+
+    // Tests: one target per target, and the whole binary end to end.
+    .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
+      swiftSettings: settings),
+    tests("JSONScanningTests", imports: ["JSONScanning"]),
+    tests("ModelConfigurationTests", imports: ["ModelConfiguration", "TestSupport"]),
+    tests("TensorsTests", imports: ["Tensors", "TestSupport"]),
+    tests("KernelsTests", imports: ["Kernels", "Tensors", "TestSupport"]),
+    tests("KVCachingTests", imports: ["KVCaching", "Tensors", "TestSupport"]),
+    tests("TokenizationTests", imports: ["Tokenization", "JSONScanning", "TestSupport"]),
+    tests("SamplingTests", imports: ["Sampling"]),
+    tests("OutputParsingTests", imports: ["OutputParsing", "TestSupport"]),
+    tests("ConstrainedDecodingTests", imports: ["ConstrainedDecoding", "Tokenization", "TestSupport"]),
+    tests("ConversionTests", imports: ["Conversion", "Tensors", "TestSupport"]),
+    tests(
+      "Step3ModelTests",
+      imports: [
+        "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport",
+      ]),
+    tests("SchedulingTests", imports: ["Scheduling", "KVCaching"]),
+    tests("CostModelTests", imports: ["CostModel", "ModelConfiguration", "TestSupport"]),
+    tests("SimulationTests", imports: ["Simulation", "Scheduling", "CostModel"]),
+    tests("PlanningTests", imports: ["Planning", "CostModel", "Simulation"]),
+    tests("InferenceTests", imports: ["Inference", "Sampling", "Scheduling", "TestSupport"]),
+    tests("CommandLineInterfaceTests", imports: ["CommandLineInterface"]),
+    tests("ServingTests", imports: ["Serving", "TestSupport"]),
+    tests("EndToEndTests", imports: ["TestSupport"]),
+  ],
+  swiftLanguageModes: [.v6]
+)
