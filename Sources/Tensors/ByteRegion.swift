@@ -1,0 +1,94 @@
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// Bytes kept alive by their owner: a file mapping, or a block of memory.
+///
+/// Weights are regions of the checkpoint's mapping: nothing is copied, and a region keeps the
+/// mapping alive for as long as anything refers to it.
+@safe
+package struct ByteRegion: Sendable {
+  /// Address of the first byte; valid while this value (or a copy) lives.
+  package nonisolated(unsafe) let base: UnsafeRawPointer
+  /// Number of bytes.
+  package let byteCount: Int
+  private let owner: any AnyObject & Sendable
+
+  /// A region of `byteCount` bytes at `base` that `owner` keeps alive.
+  package init(base: UnsafeRawPointer, byteCount: Int, owner: any AnyObject & Sendable) {
+    unsafe self.base = base
+    self.byteCount = byteCount
+    self.owner = owner
+  }
+
+  /// Zeroed memory of its own, aligned to 64 bytes.
+  package init(allocating byteCount: Int) {
+    let block = HeapBlock(byteCount: byteCount)
+    unsafe self.init(base: UnsafeRawPointer(block.base), byteCount: byteCount, owner: block)
+  }
+
+  /// Memory of its own that holds a copy of `bytes`.
+  package init(copying bytes: [UInt8]) {
+    let block = HeapBlock(byteCount: max(1, bytes.count))
+    unsafe bytes.withUnsafeBytes { source in
+      if let start = source.baseAddress, source.count > 0 {
+        unsafe block.base.copyMemory(from: start, byteCount: source.count)
+      }
+    }
+    unsafe self.init(base: UnsafeRawPointer(block.base), byteCount: bytes.count, owner: block)
+  }
+
+  /// The bytes of `range`, sharing the owner.
+  package subscript(range: Range<Int>) -> ByteRegion {
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= byteCount,
+      "bytes \(range) outside a region of \(byteCount)")
+    return unsafe ByteRegion(
+      base: base + range.lowerBound, byteCount: range.count, owner: owner)
+  }
+
+  /// Copies the bytes out.
+  package func bytes() -> [UInt8] {
+    unsafe [UInt8](UnsafeRawBufferPointer(start: base, count: byteCount))
+  }
+
+  /// Calls `body` with the bytes as a raw span.
+  package func withBytes<R>(_ body: (RawSpan) throws -> R) rethrows -> R {
+    let span = unsafe RawSpan(_unsafeStart: base, byteCount: byteCount)
+    return try body(span)
+  }
+
+  /// The little-endian value of type `T` at byte `offset`, whatever its alignment.
+  package func load<T: BitwiseCopyable>(_ type: T.Type, at offset: Int) -> T {
+    precondition(
+      offset >= 0 && offset + MemoryLayout<T>.size <= byteCount,
+      "offset \(offset) outside a region of \(byteCount)")
+    return unsafe base.loadUnaligned(fromByteOffset: offset, as: type)
+  }
+}
+
+/// A block of zeroed heap memory, aligned to 64 bytes (2 MiB and huge pages when it is large).
+@safe
+private final class HeapBlock: @unchecked Sendable {
+  // Unchecked: the pointer is set once; who writes through it is decided by the owner's type
+  // (`Buffer` is noncopyable, `ByteRegion` only reads).
+  let base: UnsafeMutableRawPointer
+
+  init(byteCount: Int) {
+    let hugePage = 2 << 20
+    let alignment = byteCount >= 2 * hugePage ? hugePage : 64
+    let size = (max(1, byteCount) + alignment - 1) / alignment * alignment
+    guard let memory = unsafe aligned_alloc(alignment, size) else {
+      preconditionFailure("out of memory: \(size) bytes")
+    }
+    #if os(Linux)
+      if alignment == hugePage { _ = unsafe madvise(memory, size, MADV_HUGEPAGE) }
+    #endif
+    unsafe memset(memory, 0, size)
+    unsafe self.base = memory
+  }
+
+  deinit { unsafe free(base) }
+}

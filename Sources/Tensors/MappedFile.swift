@@ -1,0 +1,96 @@
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// Why a file could not be opened or mapped.
+package enum FileError: Error, Equatable, Sendable {
+  case notFound(path: String)
+  case notReadable(path: String, errno: Int32)
+  case notAFile(path: String)
+  case cannotMap(path: String, byteCount: Int, errno: Int32)
+}
+
+extension FileError: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .notFound(let path):
+      "\(path): no such file; check the path"
+    case .notReadable(let path, let code):
+      "\(path): cannot be read (\(Self.reason(code))); check its permissions"
+    case .notAFile(let path):
+      "\(path): is not a regular file"
+    case .cannotMap(let path, let byteCount, let code):
+      "\(path): \(byteCount) bytes cannot be mapped into memory (\(Self.reason(code)))"
+    }
+  }
+
+  private static func reason(_ code: Int32) -> String {
+    unsafe String(cString: strerror(code))
+  }
+}
+
+/// A file mapped read-only; its bytes are the page cache's own pages, not a copy.
+@safe
+package final class MappedFile: Sendable {
+  /// The path it was opened by.
+  package let path: String
+  /// Its size when it was opened.
+  package let byteCount: Int
+  // Set once and only read through, so sharing it between threads is safe.
+  private nonisolated(unsafe) let base: UnsafeRawPointer?
+
+  /// Maps the file at `path`.
+  package init(path: String) throws(FileError) {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      let code = errno
+      throw code == ENOENT || code == ENOTDIR
+        ? .notFound(path: path) : .notReadable(path: path, errno: code)
+    }
+    defer { close(descriptor) }
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else {
+      throw .notReadable(path: path, errno: errno)
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path: path) }
+    let size = Int(status.st_size)
+    self.path = path
+    self.byteCount = size
+    guard size > 0 else {
+      unsafe self.base = nil
+      return
+    }
+    let address = unsafe mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0)
+    if unsafe address == MAP_FAILED {
+      throw .cannotMap(path: path, byteCount: size, errno: errno)
+    }
+    unsafe self.base = UnsafeRawPointer(address)
+  }
+
+  deinit {
+    if let base = unsafe base {
+      unsafe munmap(UnsafeMutableRawPointer(mutating: base), byteCount)
+    }
+  }
+
+  /// The bytes of `range`; traps outside the file.
+  package func region(_ range: Range<Int>) -> ByteRegion {
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= byteCount,
+      "bytes \(range) outside \(path) of \(byteCount)")
+    guard let base = unsafe base else { return ByteRegion(allocating: 1)[0..<0] }
+    return unsafe ByteRegion(base: base + range.lowerBound, byteCount: range.count, owner: self)
+  }
+
+  /// All bytes of the file.
+  package var contents: ByteRegion { region(0..<byteCount) }
+
+  /// Asks the kernel to read the file into the page cache in the background.
+  package func prefetch() {
+    guard let base = unsafe base else { return }
+    _ = unsafe madvise(
+      UnsafeMutableRawPointer(mutating: base), byteCount, Int32(MADV_WILLNEED))
+  }
+}
