@@ -1,0 +1,120 @@
+/// The engine as the edges see it: a mailbox for requests and a source of events.
+///
+/// The server and the command line talk to nothing else, and tests put a scripted one in its place.
+package protocol GenerationEngine: Sendable {
+  /// Facts of the loaded model, nil while it loads.
+  var model: ModelFacts? { get }
+
+  /// How far loading has come.
+  var state: EngineState { get }
+
+  /// What the engine is doing now, for `/load` and the metrics.
+  var load: EngineLoad { get }
+
+  /// Queues a request, or says at once why it cannot be.
+  ///
+  /// `onEvent` is called from the engine's thread, in order, and must return at once: it may store
+  /// the event and wake somebody, nothing else. After the last choice's `finished` event it is
+  /// released.
+  func submit(
+    _ request: GenerationRequest, onEvent: @escaping @Sendable (GenerationEvent) -> Void
+  ) throws(GenerationFailure)
+
+  /// Ends a request within one step; its choices finish with `aborted`. Unknown ids are ignored,
+  /// for the request may have finished meanwhile.
+  func cancel(_ id: String)
+
+  /// Ends one choice of a request within one step, as when a stop string was found in its text.
+  func cancel(_ id: String, choice: Int)
+
+  /// Takes no new requests from now on; those in flight go on.
+  func drain()
+}
+
+/// Facts of a loaded model that requests are checked against.
+package struct ModelFacts: Sendable, Equatable {
+  /// Prompt and answer together may hold this many tokens.
+  package var contextLength: Int
+  /// Token ids lie in 0..<vocabularySize.
+  package var vocabularySize: Int
+  /// Ids that end an answer.
+  package var endOfSequenceIDs: [Int]
+  /// How many positions the KV cache holds, over all requests.
+  package var cacheCapacityTokens: Int
+  /// Positions per block of the KV cache.
+  package var blockSize: Int
+  /// Bytes of weights.
+  package var weightByteCount: Int
+  /// A short hash of weights and configuration, for `system_fingerprint`.
+  package var fingerprint: String
+
+  package init(
+    contextLength: Int, vocabularySize: Int, endOfSequenceIDs: [Int], cacheCapacityTokens: Int,
+    blockSize: Int, weightByteCount: Int, fingerprint: String
+  ) {
+    self.contextLength = contextLength
+    self.vocabularySize = vocabularySize
+    self.endOfSequenceIDs = endOfSequenceIDs
+    self.cacheCapacityTokens = cacheCapacityTokens
+    self.blockSize = blockSize
+    self.weightByteCount = weightByteCount
+    self.fingerprint = fingerprint
+  }
+}
+
+/// Where the engine stands between start and end.
+package enum EngineState: Sendable, Equatable {
+  /// Weights are being read.
+  case loading(LoadProgress)
+  /// Requests are served.
+  case ready
+  /// Requests in flight are finished, new ones refused.
+  case draining
+  /// The engine cannot serve any more, or could not be loaded.
+  case stopped(reason: String)
+}
+
+/// How much of the weights has been read.
+package struct LoadProgress: Sendable, Equatable {
+  package var loadedByteCount: Int
+  package var totalByteCount: Int
+  /// Seconds since loading began.
+  package var seconds: Double
+
+  package init(loadedByteCount: Int, totalByteCount: Int, seconds: Double) {
+    self.loadedByteCount = loadedByteCount
+    self.totalByteCount = totalByteCount
+    self.seconds = seconds
+  }
+
+  /// The share that has been read, 0...1.
+  package var fraction: Double {
+    totalByteCount > 0 ? min(1, Double(loadedByteCount) / Double(totalByteCount)) : 0
+  }
+
+  /// Seconds left if the rest goes as fast as what is done, nil before anything is known.
+  package var estimatedSecondsLeft: Double? {
+    fraction > 0 ? seconds * (1 - fraction) / fraction : nil
+  }
+}
+
+/// What an engine is doing, and what it has done since it started.
+package struct EngineLoad: Sendable, Equatable {
+  package var runningRequestCount = 0
+  package var waitingRequestCount = 0
+  /// Tokens of the prompts that wait.
+  package var waitingTokenCount = 0
+  /// Share of the cache's blocks in use, 0...1.
+  package var cacheUsage = 0.0
+  package var preemptionCount = 0
+  package var prefixCacheQueriedTokenCount = 0
+  package var prefixCacheHitTokenCount = 0
+  /// Steps run since the start.
+  package var stepCount = 0
+  /// Tokens processed in all steps, prompt and generated together.
+  package var stepTokenCount = 0
+  /// Seconds spent in steps.
+  package var stepSeconds = 0.0
+
+  package init() {}
+}
