@@ -1,5 +1,18 @@
-/// The command line entry point.
+import CommandLineInterface
+
+/// The program: one table of commands.
 @main
 struct Step3Command {
-  static func main() {}
+  /// The version that `step3 --version` prints.
+  static let version = "0.1.0"
+
+  /// Every command, in the order of the help; a new one is added here.
+  static let table = CommandTable(
+    [
+      CompletionCommand.self
+    ], version: version)
+
+  static func main() async {
+    await table.main()
+  }
 }
