@@ -39,7 +39,7 @@ let package = Package(
 
     // Values.
     module("JSONScanning"),
-    module("ModelConfiguration"),
+    module("ModelConfiguration", imports: ["JSONScanning"]),
     module("Tensors", imports: ["JSONScanning"]),
 
     // Mechanism.
@@ -87,7 +87,7 @@ let package = Package(
     .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
       swiftSettings: settings),
     tests("JSONScanningTests", imports: ["JSONScanning"]),
-    tests("ModelConfigurationTests", imports: ["ModelConfiguration", "TestSupport"]),
+    tests("ModelConfigurationTests", imports: ["ModelConfiguration", "JSONScanning"]),
     tests("TensorsTests", imports: ["Tensors", "TestSupport"]),
     tests("KernelsTests", imports: ["Kernels", "Tensors", "TestSupport"]),
     tests("KVCachingTests", imports: ["KVCaching", "Tensors", "TestSupport"]),
