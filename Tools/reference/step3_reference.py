@@ -72,7 +72,8 @@ class TextConfig:
             raise ValueError("num_attention_groups must be 1: the architecture has one key head")
         rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
         theta = (text.get("rope_parameters") or {}).get("rope_theta", value("rope_theta"))
-        positions = text.get("max_position_embedding", text.get("max_position_embeddings"))
+        names = ("max_position_embedding", "max_position_embeddings", "max_seq_len")
+        positions = next((text[name] for name in names if text.get(name)), None)
         layers = value("num_hidden_layers")
         return TextConfig(
             hidden=value("hidden_size"), layers=layers, heads=value("num_attention_heads"),
@@ -97,12 +98,14 @@ def parse_moe_layers(value: str | list[int] | None, layers: int) -> frozenset[in
 # Position encoding ---------------------------------------------------------------------------
 
 
-def rope_frequencies(config: TextConfig, length: int) -> tuple[np.ndarray, float]:
-    """Inverse frequencies [d/2] and the factor on cos and sin, for a sequence of `length`.
+def rope_frequencies(config: TextConfig) -> tuple[np.ndarray, float]:
+    """Inverse frequencies [d/2] and the factor on cos and sin.
 
-    "longrope" (formerly "su") divides every frequency by a factor of its own: the short list up
-    to the original context, the long list beyond it; the attention factor
-    sqrt(1 + ln(scale) / ln(original)) depends on the configured context alone.
+    "longrope" (formerly "su") divides every frequency by a factor of its own and stretches cos
+    and sin by sqrt(1 + ln(scale) / ln(original)), scale being the configured context over the
+    original one. The long list applies to the whole model when its context exceeds the original,
+    as vLLM has it; transformers picks the list anew for each length of the sequence, which would
+    change the keys of earlier tokens.
     """
     exponent = np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim
     frequencies = config.theta**-exponent
@@ -110,14 +113,16 @@ def rope_frequencies(config: TextConfig, length: int) -> tuple[np.ndarray, float
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return frequencies, 1.0
+    if kind == "linear":
+        return frequencies / rope["factor"], 1.0
     if kind not in ("longrope", "su"):
         raise ValueError(f"rope type {kind!r} is not known")
     original = rope.get("original_max_position_embeddings") or config.max_positions
-    scale = rope.get("factor") or config.max_positions / original
+    scale = config.max_positions / original
     attention = rope.get("attention_factor")
     if attention is None:
         attention = 1.0 if scale <= 1 else math.sqrt(1 + math.log(scale) / math.log(original))
-    factors = rope["long_factor"] if length > original else rope["short_factor"]
+    factors = rope["long_factor"] if scale > 1 else rope["short_factor"]
     if len(factors) != config.head_dim // 2:
         raise ValueError(f"{len(factors)} rope factors, head_dim / 2 is {config.head_dim // 2}")
     return frequencies / np.asarray(factors, np.float64), attention
@@ -255,7 +260,7 @@ class Step3Reference:
         c, ids_array = self.config, np.asarray(ids, np.int64)
         if len(ids) == 0 or ids_array.min() < 0 or ids_array.max() >= c.vocabulary:
             raise ValueError(f"token ids must be 0..{c.vocabulary - 1}, and at least one")
-        frequencies, factor = rope_frequencies(c, len(ids))
+        frequencies, factor = rope_frequencies(c)
         angles = np.arange(len(ids), dtype=np.float64)[:, None] * frequencies
         cosine = (np.cos(angles) * factor).astype(self.precision)
         sine = (np.sin(angles) * factor).astype(self.precision)
