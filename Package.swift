@@ -92,7 +92,7 @@ let package = Package(
     tests("KernelsTests", imports: ["Kernels", "Tensors", "TestSupport"]),
     tests("KVCachingTests", imports: ["KVCaching", "Tensors", "TestSupport"]),
     tests("TokenizationTests", imports: ["Tokenization", "JSONScanning", "TestSupport"]),
-    tests("SamplingTests", imports: ["Sampling"]),
+    tests("SamplingTests", imports: ["Sampling", "TestSupport"]),
     tests("OutputParsingTests", imports: ["OutputParsing", "TestSupport"]),
     tests("ConstrainedDecodingTests", imports: ["ConstrainedDecoding", "Tokenization", "TestSupport"]),
     tests("ConversionTests", imports: ["Conversion", "Tensors", "TestSupport"]),
