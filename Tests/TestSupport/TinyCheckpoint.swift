@@ -98,3 +98,8 @@ package struct LogitsComparison: Sendable, CustomStringConvertible {
       + "wrong top tokens in rows \(wrongTopRows)"
   }
 }
+
+/// The tensor called `name` of the safetensors files in a folder, widened.
+package func floats(_ name: String, in folder: TemporaryFolder) throws -> [Float] {
+  try CheckpointFiles(directory: folder.url.path).tensor(name).floats() ?? []
+}
