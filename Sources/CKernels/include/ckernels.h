@@ -1,3 +1,152 @@
+// Arithmetic on raw pointers: one table of functions per instruction set.
+//
+// Contract of every entry
+//   - No allocation, threads, I/O or globals; the caller owns memory, threads and shapes.
+//   - Weights are row-major and used in place at any address; everything that this library
+//     prepares itself (operands, scratch) is aligned to 64 bytes. Outputs never overlap inputs.
+//   - Canonical order: the bits of an output element depend on its own inputs and on the table
+//     alone, never on how many rows or tokens a call covers.
+//   - Each table has its own bits; the tables agree within rounding.
 #ifndef CKERNELS_H
 #define CKERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CK_SENDABLE __attribute__((swift_attr("@Sendable")))
+
+// How the elements of a weight matrix are stored.
+#define CK_FORMAT_FLOAT32 0
+#define CK_FORMAT_BFLOAT16 1
+#define CK_FORMAT_E4M3 2  // one float32 factor per block of 128 x 128, edge blocks cut
+#define CK_FORMAT_COUNT 3
+
+// How many bits of the activations take part in a product.
+#define CK_ACTIVATION_BFLOAT16 0
+#define CK_ACTIVATION_FLOAT32 1
+
+// Layouts of one prepared row of activations; every row is zero beyond its columns.
+#define CK_OPERAND_FLOAT32 0         // float32
+#define CK_OPERAND_ROUNDED 1         // float32 holding values rounded to bfloat16
+#define CK_OPERAND_BFLOAT16 2        // bfloat16
+#define CK_OPERAND_PAIR 3            // a row of hi = bfloat16(x), a row of lo = bfloat16(x - hi)
+#define CK_OPERAND_SPLIT_BFLOAT16 4  // bfloat16; of every 64, first the even then the odd ones
+#define CK_OPERAND_SPLIT_PAIR 5      // as PAIR, both rows in the order of SPLIT_BFLOAT16
+#define CK_OPERAND_COUNT 6
+
+// Element types of the KV cache.
+#define CK_KV_BFLOAT16 0
+#define CK_KV_FLOAT32 1
+
+#define CK_SCALE_BLOCK 128        // E4M3: rows and columns that share a factor
+#define CK_PARTITION 512          // attention: positions that share one softmax pass
+#define CK_LINEAR_SCRATCH 1441792 // bytes of scratch that a linear entry may use
+
+// output[t][n] = sum over k of values[n][k] * operand[t][k]
+typedef struct {
+  const void *values;     // [rows][columns], any address
+  const float *scales;    // E4M3: [ceil(rows / 128)][ceil(columns / 128)], any address
+  size_t columns;
+  const void *operand;    // prepared rows
+  size_t operand_stride;  // bytes from token to token (a PAIR token is two rows of half of it)
+  int32_t operand_kind;
+  float *output;          // [tokens][output_stride]
+  size_t output_stride;   // floats
+} ck_linear;
+
+// Rows [row0, row1) of the weights for tokens [token0, token1).
+typedef void (*ck_linear_fn)(
+    const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+
+// The cache of one sequence in one layer: blocks of `block_size` positions, found by `table`.
+// A block of keys:   bfloat16 [d/2][positions][2], float32 [d][positions].
+// A block of values: bfloat16 [positions/2][d][2], float32 [positions][d].
+typedef struct {
+  uint8_t *keys;
+  uint8_t *values;
+  size_t block_bytes;    // of keys, and of values
+  size_t block_size;     // positions: 16, 32, 64, 128, 256 or 512
+  size_t dimension;      // d, even
+  const int32_t *table;  // block numbers in the order of positions
+} ck_kv;
+
+// Writes one position's key and value [d] into slot = block * block_size + offset.
+typedef void (*ck_store_kv_fn)(const ck_kv *kv, size_t slot, const float *key, const float *value);
+
+// One partition of attention for `count` query rows [d] that see `visible` positions from
+// `start` (a multiple of CK_PARTITION). Writes per row: the largest score, the sum of
+// exp(score - largest), and the d sums of exp(score - largest) * value: out[count][2 + d].
+typedef void (*ck_attend_fn)(
+    const ck_kv *kv, const float *queries, size_t count, size_t start, size_t visible,
+    float scale, float *out, void *scratch);
+
+typedef struct CK_SENDABLE {
+  const char *name;
+  // Which operand layout a weight format wants for an activation type.
+  int32_t (*operand_kind)(int32_t format, int32_t activation);
+  // Converts one row of float32 into an operand row, padding included.
+  void (*prepare)(int32_t kind, void *row, const float *source, size_t columns);
+  ck_linear_fn linear_float32;
+  ck_linear_fn linear_bfloat16;
+  ck_linear_fn linear_e4m3;
+
+  ck_store_kv_fn store_bfloat16;
+  ck_store_kv_fn store_float32;
+  ck_attend_fn attend_bfloat16;
+  ck_attend_fn attend_float32;
+  // Folds a partition's rows into the running ones: state[count][2 + d].
+  void (*attention_merge)(float *state, const float *partial, size_t count, size_t dimension);
+  // output[count][d] = state's sums / state's weight.
+  void (*attention_finish)(float *output, const float *state, size_t count, size_t dimension);
+
+  // y = x / sqrt(mean(x^2) + epsilon) * weight
+  void (*rms_norm)(float *y, const float *x, const float *weight, size_t count, float epsilon);
+  // Rotates the halves of each of `heads` rows [d] in place; cosine and sine have d/2 entries.
+  void (*rotary)(
+      float *x, const float *cosine, const float *sine, size_t heads, size_t dimension);
+  // y = gate / (1 + exp(-gate)) * up
+  void (*swiglu)(float *y, const float *gate, const float *up, size_t count);
+  // y += x
+  void (*add)(float *y, const float *x, size_t count);
+  // y += factor * x
+  void (*add_scaled)(float *y, const float *x, float factor, size_t count);
+  // y = x rounded to bfloat16, to nearest even
+  void (*round_bfloat16)(float *y, const float *x, size_t count);
+  // y = one row of weights widened; scales is the row's own row of blocks (E4M3)
+  void (*widen)(int32_t format, float *y, const void *row, const float *scales, size_t columns);
+  // Largest value, its first index, and the sum of exp(x - largest); NaN counts as smallest.
+  void (*log_sum_exp)(
+      const float *x, size_t count, float *largest, size_t *index, float *sum);
+} ck_kernels;
+
+// The best table that this CPU has and `limit` allows: "avx512", "avx2", "neon", "reference", or
+// NULL for no limit. NULL when the CPU lacks the named set or the name is unknown.
+const ck_kernels *ck_select(const char *limit);
+
+// What the named set needs and this CPU lacks, as text; "" when nothing, NULL for unknown names.
+const char *ck_missing(const char *name);
+
+// Bytes of one prepared token of a kind. An odd number of cache lines per row, so that rows do
+// not fall on the same cache sets.
+static inline size_t ck_operand_bytes(int32_t kind, size_t columns) {
+  size_t bytes = kind <= CK_OPERAND_ROUNDED ? (columns + 15) / 16 * 64 : (columns + 63) / 64 * 128;
+  bytes += bytes / 64 % 2 == 0 ? 64 : 0;
+  int pair = kind == CK_OPERAND_PAIR || kind == CK_OPERAND_SPLIT_PAIR;
+  return pair ? 2 * bytes : bytes;
+}
+
+// Bytes of scratch that an attention entry may use for `count` query rows; a multiple of 64.
+static inline size_t ck_attention_scratch(size_t count, size_t dimension) {
+  return 64 * count * (CK_PARTITION / 16 + dimension / 16 + 4);
+}
+
+// Tells the core that the thread is spinning.
+static inline void ck_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
 #endif

@@ -1,0 +1,44 @@
+#include "tables.h"
+
+#if defined(__x86_64__)
+static const char *missing_avx2(void) {
+  if (!__builtin_cpu_supports("avx2")) return "AVX2";
+  if (!__builtin_cpu_supports("fma")) return "FMA";
+  return "";
+}
+
+static const char *missing_avx512(void) {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return "AVX2 and FMA";
+  if (!__builtin_cpu_supports("avx512f")) return "AVX-512F";
+  if (!__builtin_cpu_supports("avx512bw")) return "AVX-512BW";
+  if (!__builtin_cpu_supports("avx512vl")) return "AVX-512VL";
+  if (!__builtin_cpu_supports("avx512dq")) return "AVX-512DQ";
+  if (!__builtin_cpu_supports("avx512bf16")) return "AVX-512 BF16";
+  return "";
+}
+#endif
+
+const char *ck_missing(const char *name) {
+  if (strcmp(name, "reference") == 0) return "";
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (strcmp(name, "avx512") == 0) return missing_avx512();
+  if (strcmp(name, "avx2") == 0) return missing_avx2();
+  if (strcmp(name, "neon") == 0) return "the ARM architecture";
+#elif defined(__aarch64__)
+  if (strcmp(name, "neon") == 0) return "";
+  if (strcmp(name, "avx512") == 0 || strcmp(name, "avx2") == 0) return "the x86-64 architecture";
+#endif
+  return NULL;
+}
+
+const ck_kernels *ck_select(const char *limit) {
+  const ck_kernels *const tables[] = {
+      &ck_reference};
+  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+    if (limit != NULL && strcmp(limit, tables[i]->name) != 0) continue;
+    const char *missing = ck_missing(tables[i]->name);
+    if (missing != NULL && *missing == 0) return tables[i];
+  }
+  return NULL;
+}

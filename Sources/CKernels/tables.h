@@ -1,0 +1,87 @@
+// The tables that this build holds, and scalar helpers that they share.
+#ifndef CK_TABLES_H
+#define CK_TABLES_H
+
+#include "ckernels.h"
+#include <math.h>
+#include <string.h>
+
+extern const ck_kernels ck_reference;
+#if defined(__x86_64__)
+extern const ck_kernels ck_avx2;
+extern const ck_kernels ck_avx512;
+#elif defined(__aarch64__)
+extern const ck_kernels ck_neon;
+#endif
+
+static inline float ck_from_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+static inline uint32_t ck_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  return bits;
+}
+
+static inline float ck_from_bfloat16(uint16_t bits) { return ck_from_bits((uint32_t)bits << 16); }
+
+// To nearest, ties to even; NaN stays NaN.
+static inline uint16_t ck_to_bfloat16(float value) {
+  uint32_t bits = ck_bits(value);
+  if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// The low half of a pair: what hi leaves of x; nothing where hi is not finite.
+static inline uint16_t ck_pair_low(float value, uint16_t high) {
+  if ((high & 0x7f80) == 0x7f80) return 0;
+  return ck_to_bfloat16(value - ck_from_bfloat16(high));
+}
+
+// E4M3 "fn": no infinities, magnitude 0x7f is NaN.
+static inline float ck_from_e4m3(uint8_t code) {
+  uint32_t sign = (uint32_t)(code & 0x80) << 24, magnitude = code & 0x7f;
+  if (magnitude == 0x7f) return ck_from_bits(sign | 0x7fc00000);
+  if (magnitude < 8) return ck_from_bits(sign | ck_bits((float)magnitude * 0x1p-9f));
+  return ck_from_bits(sign | ((magnitude << 20) + (120u << 23)));
+}
+
+static inline float ck_load_float(const void *at) {
+  float value;
+  memcpy(&value, at, 4);
+  return value;
+}
+
+static inline uint16_t ck_load_u16(const void *at) {
+  uint16_t value;
+  memcpy(&value, at, 2);
+  return value;
+}
+
+// e^x to about 1 unit in the last place; 0 below -87.3, and e^88 above 88 (no overflow).
+static inline float ck_exp(float x) {
+  if (x < -87.3f) return 0;
+  x = x > 88.0f ? 88.0f : x;
+  float n = (x * 1.44269504f + 0x1.8p23f) - 0x1.8p23f;  // to the nearest integer
+  if (!(n == n)) return x;
+  float r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  return p * ck_from_bits((uint32_t)((int32_t)n + 127) << 23);
+}
+
+// Place of element k of a split row: of every 64, the even ones come first.
+static inline size_t ck_split_place(size_t k) {
+  return (k & ~(size_t)63) + (k & 1) * 32 + (k & 63) / 2;
+}
+
+#endif

@@ -1,0 +1,170 @@
+import CKernels
+package import Tensors
+
+extension Compute {
+  /// Prepares rows for matrix products.
+  ///
+  /// - Shape: `x` [rowCount, columns] from element `offset`.
+  package func prepare(
+    _ input: inout LinearInput, from x: borrowing Buffer<Float>, rowCount: Int, columns: Int,
+    at offset: Int = 0
+  ) {
+    precondition(
+      offset >= 0 && offset + rowCount * columns <= x.count, "rows outside the buffer")
+    input.reshape(tokenCount: rowCount, columns: columns)
+    unsafe prepare(&input, x) { unsafe $0 + offset + $1 * columns }
+  }
+
+  /// Prepares the rows of `x` that `rows` lists, in that order; for the tokens of one expert.
+  ///
+  /// - Shape: `x` [any, columns].
+  package func prepare(
+    _ input: inout LinearInput, from x: borrowing Buffer<Float>, rows: [Int32], columns: Int
+  ) {
+    let available = x.count / columns
+    for row in rows {
+      precondition(row >= 0 && row < available, "row \(row) outside 0..<\(available)")
+    }
+    input.reshape(tokenCount: rows.count, columns: columns)
+    unsafe prepare(&input, x) { unsafe $0 + Int(rows[$1]) * columns }
+  }
+
+  private func prepare(
+    _ input: inout LinearInput, _ x: borrowing Buffer<Float>,
+    _ source: (UnsafePointer<Float>, Int) -> UnsafePointer<Float>
+  ) {
+    precondition(input.kernels == kernels, "the input was made for other kernels")
+    let grain = max(1, 65_536 / input.columns)
+    let count = input.tokenCount
+    unsafe x.withUnsafePointer { base in
+      input.withWriter { writer in
+        forEachRange(count, grain: grain) { tokens, _ in
+          for token in tokens { unsafe writer.prepare(token, source(base, token)) }
+        }
+      }
+    }
+  }
+
+  /// output[t][n] = Σₖ weights[n][k] · input[t][k]
+  ///
+  /// - Shape: `output` [T, N] from element `offset`, rows `stride` elements apart (N unless given).
+  /// - Precision: Float32 sums in an order that depends on n and K alone.
+  package func linear(
+    _ weights: WeightMatrix, _ input: borrowing LinearInput, into output: inout Buffer<Float>,
+    at offset: Int = 0, stride: Int? = nil
+  ) {
+    let tokens = input.tokenCount
+    let stride = stride ?? weights.rows
+    precondition(input.kernels == kernels, "the input was made for other kernels")
+    precondition(
+      input.columns == weights.columns,
+      "\(input.columns) activations do not fit [\(weights.rows), \(weights.columns)]")
+    if tokens == 0 { return }
+    precondition(
+      offset >= 0 && stride >= weights.rows
+        && offset + (tokens - 1) * stride + weights.rows <= output.count,
+      "products outside the buffer")
+    unsafe output.withUnsafeMutablePointer { y in
+      unsafe input.withRows(for: weights.format) { rows, kind in
+        let task = unsafe ck_linear(
+          values: weights.values.base,
+          scales: weights.scaleInverse?.base.assumingMemoryBound(to: Float.self),
+          columns: weights.columns, operand: rows,
+          operand_stride: ck_operand_bytes(kind, weights.columns), operand_kind: kind,
+          output: y + offset, output_stride: stride)
+        unsafe run(task, weights, tokens: tokens)
+      }
+    }
+  }
+
+  /// Splits a product over the team, by rows of weights first and tokens second.
+  private func run(_ task: ck_linear, _ weights: WeightMatrix, tokens: Int) {
+    let plan = LinearPlan(weights, tokens: tokens, workers: team.workerCount)
+    let function = unsafe kernels.linear(weights.format)
+    let scratch = scratch
+    var task = unsafe task
+    unsafe withUnsafePointer(to: &task) { task in
+      team.run(chunkCount: plan.rowChunks * plan.tokenChunks) { chunk, worker in
+        let row = chunk / plan.tokenChunks * plan.rowsPerChunk
+        let token = chunk % plan.tokenChunks * plan.tokensPerChunk
+        unsafe function(
+          task, row, min(weights.rows, row + plan.rowsPerChunk), token,
+          min(tokens, token + plan.tokensPerChunk), scratch.piece(of: worker))
+      }
+    }
+  }
+
+  /// Writes row `rows[i]` of `weights`, widened to Float32, into row i of `output`.
+  ///
+  /// - Shape: `output` [rows.count, columns] from its start.
+  package func lookUp(
+    _ weights: WeightMatrix, rows: [Int32], into output: inout Buffer<Float>
+  ) {
+    let columns = weights.columns
+    precondition(rows.count * columns <= output.count, "rows outside the buffer")
+    for row in rows {
+      precondition(row >= 0 && row < weights.rows, "row \(row) outside 0..<\(weights.rows)")
+    }
+    let blocks = WeightMatrix.scaleBlockCount(columns)
+    unsafe output.withUnsafeMutablePointer { y in
+      forEachRange(rows.count, grain: 64) { range, _ in
+        for index in range {
+          let row = Int(rows[index])
+          let values = unsafe weights.values.base + row * columns * weights.format.byteWidth
+          let scales = unsafe weights.scaleInverse.map {
+            unsafe ($0.base + row / Int(CK_SCALE_BLOCK) * blocks * 4)
+              .assumingMemoryBound(to: Float.self)
+          }
+          unsafe kernels.table.pointee.widen(
+            weights.format.rawValue, y + index * columns, values, scales, columns)
+        }
+      }
+    }
+  }
+}
+
+extension KernelSet {
+  fileprivate func linear(_ format: WeightMatrix.Format) -> ck_linear_fn {
+    switch format {
+    case .float32: unsafe table.pointee.linear_float32
+    case .bfloat16: unsafe table.pointee.linear_bfloat16
+    case .e4m3: unsafe table.pointee.linear_e4m3
+    }
+  }
+}
+
+/// How one product is cut into chunks; the cut never changes the results.
+private struct LinearPlan {
+  /// Below this many multiply-adds and bytes of weights a second thread costs more than it gives.
+  private static let serialWork = 1 << 16
+  private static let chunkByteCount = 1 << 17
+
+  var rowsPerChunk: Int
+  var rowChunks: Int
+  var tokensPerChunk: Int
+  var tokenChunks: Int
+
+  init(_ weights: WeightMatrix, tokens: Int, workers: Int) {
+    let rows = weights.rows
+    rowsPerChunk = rows
+    tokensPerChunk = tokens
+    if workers > 1 && rows * weights.columns * tokens >= Self.serialWork {
+      let rowBytes = weights.columns * weights.format.byteWidth
+      // Long enough for the prefetchers, short enough that the threads end together.
+      let balanced = Self.roundUp(rows, dividedBy: 4 * workers)
+      let target = tokens <= 16 ? max(16, Self.chunkByteCount / rowBytes) : 256
+      rowsPerChunk = max(1, min(target, balanced))
+      if rowsPerChunk >= 8 { rowsPerChunk = rowsPerChunk / 8 * 8 }
+      if tokens >= 256 && rows / rowsPerChunk < 4 * workers {
+        tokensPerChunk = Self.roundUp(tokens, dividedBy: 4) / 48 * 48
+        rowsPerChunk = min(256, rows)
+      }
+    }
+    rowChunks = Self.roundUp(rows, dividedBy: rowsPerChunk)
+    tokenChunks = Self.roundUp(tokens, dividedBy: tokensPerChunk)
+  }
+
+  private static func roundUp(_ count: Int, dividedBy size: Int) -> Int {
+    (count + size - 1) / size
+  }
+}

@@ -1,0 +1,75 @@
+import CKernels
+
+/// The instruction sets that kernels are written for; each has its own bits.
+package enum KernelChoice: String, Sendable, CaseIterable {
+  /// The best that this CPU has.
+  case auto
+  case avx512
+  case avx2
+  case neon
+  case reference
+}
+
+/// Why kernels could not be chosen.
+package enum KernelError: Error, Equatable, Sendable {
+  case unavailable(choice: KernelChoice, missing: String)
+}
+
+extension KernelError: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .unavailable(let choice, let missing):
+      "kernels \"\(choice.rawValue)\" cannot run here: this CPU lacks \(missing); "
+        + "available are \(KernelSet.available.map(\.name).joined(separator: ", "))"
+    }
+  }
+}
+
+/// How many bits of the activations take part in matrix products.
+package enum ActivationType: String, Sendable, CaseIterable {
+  /// Activations are rounded to BF16 before each product.
+  case bfloat16
+  /// Activations keep Float32; AVX-512 multiplies them as a pair of BF16 (16 bits of mantissa).
+  case float32
+
+  var code: Int32 {
+    self == .bfloat16 ? CK_ACTIVATION_BFLOAT16 : CK_ACTIVATION_FLOAT32
+  }
+}
+
+/// One table of kernels, chosen once at start-up and passed down as a value.
+@safe
+package struct KernelSet: Sendable {
+  // Points at a constant of the C library, which never changes or goes away.
+  nonisolated(unsafe) let table: UnsafePointer<ck_kernels>
+  /// The name of the set: "avx512", "avx2", "neon" or "reference".
+  package let name: String
+
+  private init(table: UnsafePointer<ck_kernels>) {
+    unsafe self.table = table
+    unsafe self.name = String(cString: table.pointee.name)
+  }
+
+  /// The chosen set; throws when this CPU lacks what it needs.
+  package static func select(_ choice: KernelChoice = .auto) throws(KernelError) -> KernelSet {
+    let found =
+      choice == .auto
+      ? unsafe ck_select(nil) : unsafe choice.rawValue.withCString { unsafe ck_select($0) }
+    if let table = unsafe found { return unsafe KernelSet(table: table) }
+    let missing = unsafe choice.rawValue.withCString { name in
+      unsafe ck_missing(name).map { unsafe String(cString: $0) }
+    }
+    throw .unavailable(choice: choice, missing: missing ?? "this instruction set")
+  }
+
+  /// The sets that this CPU can run, best first.
+  package static var available: [KernelSet] {
+    KernelChoice.allCases.filter { $0 != .auto }.compactMap { try? select($0) }
+  }
+}
+
+extension KernelSet: Equatable {
+  package static func == (left: KernelSet, right: KernelSet) -> Bool {
+    unsafe left.table == right.table
+  }
+}
