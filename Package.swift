@@ -55,7 +55,12 @@ let package = Package(
     module(
       "Step3Model", imports: ["ModelConfiguration", "Tensors", "Kernels", "KVCaching"]),
     module("Scheduling", imports: ["KVCaching"]),
-    module("CostModel", imports: ["ModelConfiguration"], resources: [.copy("Catalogue")]),
+    module(
+      "CostModel", imports: ["ModelConfiguration"],
+      resources: [
+        .embedInCode("Catalogue/models.json"), .embedInCode("Catalogue/hardware.json"),
+        .embedInCode("Catalogue/efficiencies.json"),
+      ]),
 
     // Composition.
     module("Simulation", imports: ["Scheduling", "KVCaching", "CostModel"]),
