@@ -35,10 +35,22 @@ static inline struct event *cevent_new_timer(
   return event_new(base, -1, EV_PERSIST, callback, context);
 }
 
-/* Fires once when the peer has closed its sending half (EPOLLRDHUP), even while nobody reads. */
+/* Fires once when the peer sends, closes its sending half or resets the connection. */
+static inline struct event *cevent_new_stir(
+    struct event_base *base, int fd, event_callback_fn callback, void *context) {
+  return event_new(base, fd, EV_READ | EV_CLOSED, callback, context);
+}
+
+/* The same for a peer that has sent ahead: only its closing (EPOLLRDHUP) counts. */
 static inline struct event *cevent_new_hangup(
     struct event_base *base, int fd, event_callback_fn callback, void *context) {
   return event_new(base, fd, EV_CLOSED, callback, context);
+}
+
+/* Whether bytes of the peer wait to be read. */
+static inline int cevent_has_bytes(int fd) {
+  char byte;
+  return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 /* Writing to a client that has left must not end the process, and every client needs a descriptor. */

@@ -11,6 +11,8 @@ final class EventConnection {
   private let descriptor: Int32
   private let isSecure: Bool
   private unowned let loop: EventLoop
+  /// Watches the client while it waits for its answer: any sign of life, then only its leaving.
+  private var stir: OpaquePointer?
   private var hangup: OpaquePointer?
   private var byteGuard: RequestGuard
   private var completedCount = 0
@@ -45,20 +47,31 @@ final class EventConnection {
     byteGuard = RequestGuard(limits: limits)
     cevent_no_delay(descriptor)
     let context = unsafe Unmanaged.passRetained(self).toOpaque()
-    unsafe evhttp_connection_set_closecb(connection, { _, context in
-      guard let context = unsafe context else { return }
-      let own = unsafe Unmanaged<EventConnection>.fromOpaque(context)
-      unsafe own.takeUnretainedValue().didClose()
-      unsafe own.release()
-    }, context)
-    unsafe evbuffer_add_cb(bufferevent_get_input(bufferEvent), { buffer, info, context in
-      guard let buffer = unsafe buffer, let info = unsafe info else { return }
-      unsafe EventConnection.from(context)?.didRead(
-        buffer, from: info.pointee.orig_size, count: info.pointee.n_added)
-    }, context)
-    unsafe hangup = cevent_new_hangup(loop.base, descriptor, { _, _, context in
-      unsafe EventConnection.from(context)?.didHangUp()
-    }, context)
+    unsafe evhttp_connection_set_closecb(
+      connection,
+      { _, context in
+        guard let context = unsafe context else { return }
+        let own = unsafe Unmanaged<EventConnection>.fromOpaque(context)
+        unsafe own.takeUnretainedValue().didClose()
+        unsafe own.release()
+      }, context)
+    unsafe evbuffer_add_cb(
+      bufferevent_get_input(bufferEvent),
+      { buffer, info, context in
+        guard let buffer = unsafe buffer, let info = unsafe info else { return }
+        unsafe EventConnection.from(context)?.didRead(
+          buffer, from: info.pointee.orig_size, count: info.pointee.n_added)
+      }, context)
+    unsafe stir = cevent_new_stir(
+      loop.base, descriptor,
+      { _, _, context in
+        unsafe EventConnection.from(context)?.didStir()
+      }, context)
+    unsafe hangup = cevent_new_hangup(
+      loop.base, descriptor,
+      { _, _, context in
+        unsafe EventConnection.from(context)?.didHangUp()
+      }, context)
   }
 
   private static func from(_ context: UnsafeMutableRawPointer?) -> EventConnection? {
@@ -139,16 +152,18 @@ final class EventConnection {
     acceptedByteCount = 0
     lastWrite = .now
     requestStarted = nil
-    unsafe evhttp_request_set_on_complete_cb(request, { _, context in
-      unsafe EventConnection.from(context)?.didComplete()
-    }, Unmanaged.passUnretained(self).toOpaque())
+    unsafe evhttp_request_set_on_complete_cb(
+      request,
+      { _, context in
+        unsafe EventConnection.from(context)?.didComplete()
+      }, Unmanaged.passUnretained(self).toOpaque())
     let received = unsafe read(request, number: number)
     if let response = loop.handler.immediate(received) {
       respond(response)
       return
     }
     hasHungUp = false
-    unsafe event_add(hangup, nil)
+    unsafe event_add(stir, nil)
     loop.start(received, number: number, on: self)
   }
 
@@ -230,9 +245,11 @@ final class EventConnection {
     unsafe evbuffer_add(piece, bytes, bytes.count)
     acceptedByteCount += bytes.count
     lastWrite = .now
-    unsafe evhttp_send_reply_chunk_with_cb(request, piece, { _, context in
-      unsafe EventConnection.from(context)?.didDrain()
-    }, Unmanaged.passUnretained(self).toOpaque())
+    unsafe evhttp_send_reply_chunk_with_cb(
+      request, piece,
+      { _, context in
+        unsafe EventConnection.from(context)?.didDrain()
+      }, Unmanaged.passUnretained(self).toOpaque())
     stopReading()
   }
 
@@ -258,7 +275,7 @@ final class EventConnection {
     exchange = nil
     task = nil
     isStreaming = false
-    if let hangup = unsafe hangup { unsafe event_del(hangup) }
+    for unsafeevent in unsafe [stir, hangup] { unsafe event_del(event) }
   }
 
   private func didDrain() {
@@ -272,6 +289,16 @@ final class EventConnection {
   }
 
   // MARK: Leaving
+
+  private func didStir() {
+    if cevent_is_dead(descriptor) != 0 {
+      close()
+    } else if cevent_has_bytes(descriptor) != 0 {
+      unsafe event_add(hangup, nil)
+    } else {
+      didHangUp()
+    }
+  }
 
   /// The client has closed its sending half. It may still read the answer (a half-closed
   /// connection), or be gone: a byte sent to a client that is gone comes back as a reset.
@@ -292,13 +319,14 @@ final class EventConnection {
 
   /// Closes the connection if the client has left it altogether.
   func closeIfDead() {
-    if unsafe current != nil && hasHungUp && cevent_is_dead(descriptor) != 0 { close() }
+    if unsafe current != nil && cevent_is_dead(descriptor) != 0 { close() }
   }
 
   private func didClose() {
     loop.remove(self)
-    if let hangup = unsafe hangup { unsafe event_free(hangup) }
-    unsafe hangup = nil
+    for unsafeevent in unsafe [stir, hangup] {
+      if let event = unsafe event { unsafe event_free(event) }
+    }
     exchange?.didClose()
     task?.cancel()
     if exchange != nil { loop.forget(exchange: number) }

@@ -75,25 +75,37 @@ final class EventLoop: @unchecked Sendable {
   /// Serves until stopped; owns the calling thread.
   func run() {
     let context = unsafe Unmanaged.passUnretained(self).toOpaque()
-    unsafe waker = cevent_new_waker(base, wakeDescriptor, { _, _, context in
-      unsafe EventLoop.from(context)?.takeCommands()
-    }, context)
-    unsafe sweeper = cevent_new_timer(base, { _, _, context in
-      unsafe EventLoop.from(context)?.sweep()
-    }, context)
-    unsafe attacher = event_new(base, -1, 0, { _, _, context in
-      unsafe EventLoop.from(context)?.attachAccepted()
-    }, context)
-    unsafe checker = event_new(base, -1, 0, { _, _, context in
-      unsafe EventLoop.from(context)?.checkSuspects()
-    }, context)
-    unsafe evhttp_set_bevcb(server, { _, context in
-      unsafe EventLoop.from(context)?.makeBufferEvent()
-    }, context)
-    unsafe evhttp_set_gencb(server, { request, context in
-      guard let request = unsafe request else { return }
-      unsafe EventLoop.from(context)?.receive(request)
-    }, context)
+    unsafe waker = cevent_new_waker(
+      base, wakeDescriptor,
+      { _, _, context in
+        unsafe EventLoop.from(context)?.takeCommands()
+      }, context)
+    unsafe sweeper = cevent_new_timer(
+      base,
+      { _, _, context in
+        unsafe EventLoop.from(context)?.sweep()
+      }, context)
+    unsafe attacher = event_new(
+      base, -1, 0,
+      { _, _, context in
+        unsafe EventLoop.from(context)?.attachAccepted()
+      }, context)
+    unsafe checker = event_new(
+      base, -1, 0,
+      { _, _, context in
+        unsafe EventLoop.from(context)?.checkSuspects()
+      }, context)
+    unsafe evhttp_set_bevcb(
+      server,
+      { _, context in
+        unsafe EventLoop.from(context)?.makeBufferEvent()
+      }, context)
+    unsafe evhttp_set_gencb(
+      server,
+      { request, context in
+        guard let request = unsafe request else { return }
+        unsafe EventLoop.from(context)?.receive(request)
+      }, context)
     unsafe event_add(waker, nil)
     var second = timeval(tv_sec: 1, tv_usec: 0)
     unsafe event_add(sweeper, &second)
@@ -119,7 +131,7 @@ final class EventLoop: @unchecked Sendable {
 
   private func tearDown() {
     unsafe evhttp_free(server)
-    for unsafe event in unsafe [waker, sweeper, attacher, checker] {
+    for unsafeevent in unsafe [waker, sweeper, attacher, checker] {
       if let event = unsafe event { unsafe event_free(event) }
     }
     unsafe event_base_free(base)
@@ -153,7 +165,7 @@ final class EventLoop: @unchecked Sendable {
   private func attachAccepted() {
     let accepted = unsafe unattached
     unsafe unattached.removeAll()
-    for unsafe bufferEvent in unsafe accepted {
+    for unsafebufferEvent in unsafe accepted {
       guard let pointer = unsafe cevent_connection_of(bufferEvent) else { continue }
       let connection = unsafe EventConnection(
         loop: self, connection: pointer, bufferEvent: bufferEvent, isSecure: tls != nil)

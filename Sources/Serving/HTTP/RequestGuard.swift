@@ -3,18 +3,20 @@
 /// evhttp accepts a good deal that is malformed, and answers the rest in HTML. The guard sees every
 /// byte before evhttp does: whatever passes it is framed the same way by both, so a request can
 /// neither hide in another's body nor grow past the limits.
-struct RequestGuard {
+package struct RequestGuard {
   /// Bounds on what one request may hold.
-  struct Limits: Sendable {
-    var headByteCount = 64 * 1024
-    var headerCount = 128
-    var bodyByteCount = 64 << 20
+  package struct Limits: Sendable {
+    package var headByteCount = 64 * 1024
+    package var headerCount = 128
+    package var bodyByteCount = 64 << 20
+
+    package init() {}
   }
 
   /// Why a request is refused before it has a handler.
-  struct Rejection: Error, Equatable, Sendable {
-    var status: Int
-    var reason: String
+  package struct Rejection: Error, Equatable, Sendable {
+    package var status: Int
+    package var reason: String
     /// Method and target as far as they were read.
     var method = ""
     var target = ""
@@ -33,7 +35,7 @@ struct RequestGuard {
   private let limits: Limits
   private(set) var phase = Phase.head
   /// Requests seen whole since the connection was opened.
-  private(set) var framedCount = 0
+  package private(set) var framedCount = 0
   /// Bytes of the head, chunk-size line or trailer being collected.
   private var line: [UInt8] = []
   private var chunkedByteCount = 0
@@ -41,18 +43,18 @@ struct RequestGuard {
   private var method = ""
   private var target = ""
 
-  init(limits: Limits) {
+  package init(limits: Limits) {
     self.limits = limits
   }
 
   /// Whether part of a request has arrived and the rest has not.
-  var isMidRequest: Bool { phase != .head || !line.isEmpty }
+  package var isMidRequest: Bool { phase != .head || !line.isEmpty }
 
   /// Whether the head is complete and the body is awaited.
   var isReadingBody: Bool { phase != .head }
 
   /// Takes the next bytes of the connection.
-  mutating func consume(_ bytes: [UInt8]) throws(Rejection) {
+  package mutating func consume(_ bytes: [UInt8]) throws(Rejection) {
     var index = 0
     while index < bytes.count {
       switch phase {
@@ -60,7 +62,11 @@ struct RequestGuard {
       case .body(let remaining):
         let count = min(remaining, bytes.count - index)
         index += count
-        if count == remaining { finishRequest() } else { phase = .body(remaining: remaining - count) }
+        if count == remaining {
+          finishRequest()
+        } else {
+          phase = .body(remaining: remaining - count)
+        }
       case .chunkData(let remaining):
         let count = min(remaining, bytes.count - index)
         index += count
