@@ -47,6 +47,10 @@ static inline struct event *cevent_new_hangup(
   return event_new(base, fd, EV_CLOSED, callback, context);
 }
 
+static inline void cevent_free_event(struct event *event) {
+  if (event != NULL) event_free(event);
+}
+
 /* Whether bytes of the peer wait to be read. */
 static inline int cevent_has_bytes(int fd) {
   char byte;

@@ -275,7 +275,8 @@ final class EventConnection {
     exchange = nil
     task = nil
     isStreaming = false
-    for unsafeevent in unsafe [stir, hangup] { unsafe event_del(event) }
+    if unsafe stir != nil { unsafe event_del(stir) }
+    if unsafe hangup != nil { unsafe event_del(hangup) }
   }
 
   private func didDrain() {
@@ -324,9 +325,8 @@ final class EventConnection {
 
   private func didClose() {
     loop.remove(self)
-    for unsafeevent in unsafe [stir, hangup] {
-      if let event = unsafe event { unsafe event_free(event) }
-    }
+    unsafe cevent_free_event(stir)
+    unsafe cevent_free_event(hangup)
     exchange?.didClose()
     task?.cancel()
     if exchange != nil { loop.forget(exchange: number) }

@@ -131,9 +131,10 @@ final class EventLoop: @unchecked Sendable {
 
   private func tearDown() {
     unsafe evhttp_free(server)
-    for unsafeevent in unsafe [waker, sweeper, attacher, checker] {
-      if let event = unsafe event { unsafe event_free(event) }
-    }
+    unsafe cevent_free_event(waker)
+    unsafe cevent_free_event(sweeper)
+    unsafe cevent_free_event(attacher)
+    unsafe cevent_free_event(checker)
     unsafe event_base_free(base)
     if let tls = unsafe tls { unsafe SSL_CTX_free(tls) }
     close(wakeDescriptor)
@@ -163,9 +164,7 @@ final class EventLoop: @unchecked Sendable {
   }
 
   private func attachAccepted() {
-    let accepted = unsafe unattached
-    unsafe unattached.removeAll()
-    for unsafebufferEvent in unsafe accepted {
+    while let bufferEvent = unsafe unattached.popLast() {
       guard let pointer = unsafe cevent_connection_of(bufferEvent) else { continue }
       let connection = unsafe EventConnection(
         loop: self, connection: pointer, bufferEvent: bufferEvent, isSecure: tls != nil)
