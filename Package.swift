@@ -47,8 +47,8 @@ let package = Package(
     module("KVCaching", imports: ["Tensors"]),
     module("Tokenization", imports: ["JSONScanning", "CPCRE2"]),
     module("Sampling"),
-    module("OutputParsing"),
-    module("ConstrainedDecoding", imports: ["Tokenization"]),
+    module("OutputParsing", imports: ["JSONScanning"]),
+    module("ConstrainedDecoding", imports: ["JSONScanning", "OutputParsing"]),
     module("Conversion", imports: ["Tensors", "ModelConfiguration", "Tokenization", "JSONScanning"]),
 
     // Model and policy.
@@ -98,8 +98,8 @@ let package = Package(
     tests("KVCachingTests", imports: ["KVCaching", "Tensors", "TestSupport"]),
     tests("TokenizationTests", imports: ["Tokenization", "JSONScanning", "TestSupport"]),
     tests("SamplingTests", imports: ["Sampling", "TestSupport"]),
-    tests("OutputParsingTests", imports: ["OutputParsing", "TestSupport"]),
-    tests("ConstrainedDecodingTests", imports: ["ConstrainedDecoding", "Tokenization", "TestSupport"]),
+    tests("OutputParsingTests", imports: ["OutputParsing", "JSONScanning", "TestSupport"]),
+    tests("ConstrainedDecodingTests", imports: ["ConstrainedDecoding", "JSONScanning", "TestSupport"]),
     tests("ConversionTests", imports: ["Conversion", "Tensors", "TestSupport"]),
     tests(
       "Step3ModelTests",
