@@ -9,7 +9,8 @@ struct Step3Command {
   /// Every command, in the order of the help; a new one is added here.
   static let table = CommandTable(
     [
-      CompletionCommand.self
+      ConvertCommand.self,
+      CompletionCommand.self,
     ], version: version)
 
   static func main() async {
