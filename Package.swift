@@ -47,15 +47,20 @@ let package = Package(
     module("KVCaching", imports: ["Tensors"]),
     module("Tokenization", imports: ["JSONScanning", "CPCRE2"]),
     module("Sampling"),
-    module("OutputParsing"),
-    module("ConstrainedDecoding", imports: ["Tokenization"]),
+    module("OutputParsing", imports: ["JSONScanning"]),
+    module("ConstrainedDecoding", imports: ["JSONScanning", "OutputParsing"]),
     module("Conversion", imports: ["Tensors", "JSONScanning"]),
 
     // Model and policy.
     module(
       "Step3Model", imports: ["ModelConfiguration", "Tensors", "Kernels", "KVCaching"]),
     module("Scheduling", imports: ["KVCaching"]),
-    module("CostModel", imports: ["ModelConfiguration"], resources: [.copy("Catalogue")]),
+    module(
+      "CostModel", imports: ["ModelConfiguration"],
+      resources: [
+        .embedInCode("Catalogue/models.json"), .embedInCode("Catalogue/hardware.json"),
+        .embedInCode("Catalogue/efficiencies.json"),
+      ]),
 
     // Composition.
     module("Simulation", imports: ["Scheduling", "KVCaching", "CostModel"]),
@@ -93,8 +98,8 @@ let package = Package(
     tests("KVCachingTests", imports: ["KVCaching", "Tensors", "TestSupport"]),
     tests("TokenizationTests", imports: ["Tokenization", "JSONScanning", "TestSupport"]),
     tests("SamplingTests", imports: ["Sampling", "TestSupport"]),
-    tests("OutputParsingTests", imports: ["OutputParsing", "TestSupport"]),
-    tests("ConstrainedDecodingTests", imports: ["ConstrainedDecoding", "Tokenization", "TestSupport"]),
+    tests("OutputParsingTests", imports: ["OutputParsing", "JSONScanning", "TestSupport"]),
+    tests("ConstrainedDecodingTests", imports: ["ConstrainedDecoding", "JSONScanning", "TestSupport"]),
     tests("ConversionTests", imports: ["Conversion", "Tensors", "TestSupport"]),
     tests(
       "Step3ModelTests",

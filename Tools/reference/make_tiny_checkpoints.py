@@ -62,11 +62,12 @@ class Recipe:
     tokens: int = 32
 
 
-SMALL = Shape(32, 4, (0, 3), 64, 4, 16, 24, 6, 3, 24, 40, 288)
+# Head dimension 32 where vLLM is to compute the same file: it is the smallest that vLLM takes.
+SMALL = Shape(32, 4, (0, 3), 64, 4, 32, 24, 6, 3, 24, 40, 288)
 MEDIUM = Shape(64, 4, (0, 3), 80, 4, 32, 40, 8, 3, 24, 40, 288)
 ODD = Shape(52, 3, (0,), 61, 3, 18, 37, 5, 2, 23, 29, 277)
 BLOCKS = Shape(136, 2, (0,), 140, 6, 24, 132, 4, 2, 40, 132, 273)
-SPLIT = Shape(40, 2, (1,), 80, 3, 20, 48, 5, 3, 32, 32, 288)
+SPLIT = Shape(40, 2, (1,), 80, 3, 32, 48, 5, 3, 32, 32, 288)
 
 RECIPES = [
     Recipe(
@@ -94,10 +95,10 @@ RECIPES = [
         SMALL, "BF16", vision=VisionShape(24, 40, 2, 2, 56, 14, 20), nested_names=True, shards=2),
     Recipe(
         "enum-null-f32", "the enum is null: every layer but the first is a mixture",
-        Shape(32, 3, (0,), 64, 4, 16, 24, 5, 2, 24, 40, 288), config={"moe_layers_enum": None}),
+        Shape(32, 3, (0,), 64, 4, 32, 24, 5, 2, 24, 40, 288), config={"moe_layers_enum": None}),
     Recipe(
         "all-experts-bf16", "no dense layer, every expert chosen (top 4 of 4)",
-        Shape(48, 2, (), 64, 4, 16, 24, 4, 4, 32, 40, 288), "BF16"),
+        Shape(48, 2, (), 64, 4, 32, 24, 4, 4, 32, 40, 288), "BF16"),
     Recipe(
         "mixed-bf16", "BF16 linears, F32 norms and router", SMALL, "BF16",
         wide_kinds=("norm", "router")),
@@ -107,8 +108,8 @@ RECIPES = [
             "max_position_embedding": 256, "max_seq_len": 256,
             "rope_scaling": {
                 "rope_type": "su", "original_max_position_embeddings": 64,
-                "short_factor": [round(1 + 0.07 * i, 2) for i in range(10)],
-                "long_factor": [round(1 + 0.9 * i, 2) for i in range(10)]}}),
+                "short_factor": [round(1 + 0.07 * i, 2) for i in range(16)],
+                "long_factor": [round(1 + 0.9 * i, 2) for i in range(16)]}}),
     Recipe(
         "defaults-f32", "keys left out (eps, theta, norm_expert_weight, context), share_q_dim 0",
         Shape(32, 2, (0,), 64, 4, 16, 16, 6, 3, 24, 40, 288), config={

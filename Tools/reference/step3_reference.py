@@ -102,8 +102,8 @@ def rope_frequencies(config: TextConfig) -> tuple[np.ndarray, float]:
     """Inverse frequencies [d/2] and the factor on cos and sin.
 
     "longrope" (formerly "su") divides every frequency by a factor of its own and stretches cos
-    and sin by sqrt(1 + ln(scale) / ln(original)), scale being the configured context over the
-    original one. The long list applies to the whole model when its context exceeds the original,
+    and sin by sqrt(1 + ln(scale) / ln(original)), scale being `factor` or else the configured
+    context over the original one. The long list applies to the whole model when its context exceeds the original,
     as vLLM has it; transformers picks the list anew for each length of the sequence, which would
     change the keys of earlier tokens.
     """
@@ -118,11 +118,11 @@ def rope_frequencies(config: TextConfig) -> tuple[np.ndarray, float]:
     if kind not in ("longrope", "su"):
         raise ValueError(f"rope type {kind!r} is not known")
     original = rope.get("original_max_position_embeddings") or config.max_positions
-    scale = config.max_positions / original
+    scale = rope.get("factor") or config.max_positions / original
     attention = rope.get("attention_factor")
     if attention is None:
         attention = 1.0 if scale <= 1 else math.sqrt(1 + math.log(scale) / math.log(original))
-    factors = rope["long_factor"] if scale > 1 else rope["short_factor"]
+    factors = rope["long_factor" if config.max_positions > original else "short_factor"]
     if len(factors) != config.head_dim // 2:
         raise ValueError(f"{len(factors)} rope factors, head_dim / 2 is {config.head_dim // 2}")
     return frequencies / np.asarray(factors, np.float64), attention

@@ -1,0 +1,222 @@
+/// x attention servers and y feed-forward servers that decode m micro-batches of B tokens.
+package struct Deployment: Equatable, Sendable {
+  package var attentionHardware: Hardware
+  package var feedForwardHardware: Hardware
+  package var attentionServers: Int
+  package var feedForwardServers: Int
+  package var microBatchCount: Int
+  /// Tokens per micro-batch, system wide.
+  package var microBatchTokens: Int
+
+  package init(
+    attentionHardware: Hardware, feedForwardHardware: Hardware, attentionServers: Int,
+    feedForwardServers: Int, microBatchCount: Int, microBatchTokens: Int
+  ) {
+    self.attentionHardware = attentionHardware
+    self.feedForwardHardware = feedForwardHardware
+    self.attentionServers = attentionServers
+    self.feedForwardServers = feedForwardServers
+    self.microBatchCount = microBatchCount
+    self.microBatchTokens = microBatchTokens
+  }
+
+  /// The usual short form, such as 2A2F.
+  package var label: String { "\(attentionServers)A\(feedForwardServers)F" }
+  package var attentionDevices: Int { attentionServers * attentionHardware.devicesPerServer }
+  package var feedForwardDevices: Int {
+    feedForwardServers * feedForwardHardware.devicesPerServer
+  }
+  package var deviceCount: Int { attentionDevices + feedForwardDevices }
+  /// Sequences in flight.
+  package var batch: Int { microBatchCount * microBatchTokens }
+}
+
+/// What limits a deployment; every one of them is checked and named.
+package enum Constraint: String, Sendable, CaseIterable {
+  case attentionTime = "attention time"
+  case feedForwardTime = "FFN time"
+  case attentionNetwork = "attention network"
+  case feedForwardNetwork = "FFN network"
+  case attentionMemory = "attention memory"
+  case feedForwardMemory = "FFN memory"
+  case latency = "SLA (one micro-batch's way through all stages)"
+}
+
+/// Stage times of one class of layers, in seconds.
+package struct LayerTiming: Equatable, Sendable {
+  package let layerCount: Int
+  package let isMoE: Bool
+  package let attention: AttentionStageTime
+  package let feedForward: FeedForwardStageTime
+  package let network: NetworkStageTime
+  package let microBatchCount: Int
+
+  /// Time one micro-batch needs for the layer when nothing is in its way.
+  package var passage: Double { attention.total + feedForward.total + network.roundTrip }
+  /// The busiest resource, once per micro-batch.
+  package var bottleneck: Double { max(attention.total, feedForward.total, network.busiest) }
+  /// Steady state: max(m x slowest stage, sum of stages).
+  package var period: Double { max(Double(microBatchCount) * bottleneck, passage) }
+}
+
+/// What the time model says about one deployment.
+package struct DeploymentEstimate: Equatable, Sendable {
+  package let layers: [LayerTiming]
+  package let head: Double
+  package let tokensPerStep: Double
+  /// Seconds per step of a sequence, draft layers included.
+  package let stepTime: Double
+  package let throughput: Double
+  package let throughputPerDevice: Double
+  package let usdPerMillionTokens: Double?
+  /// Bytes per device, and the share of its memory that may be filled.
+  package let attentionMemory: Double
+  package let attentionMemoryLimit: Double
+  package let feedForwardMemory: Double
+  package let feedForwardMemoryLimit: Double
+  package let isCalibrated: Bool
+
+  /// Seconds per emitted token of one sequence.
+  package var timePerOutputToken: Double { stepTime / tokensPerStep }
+
+  /// Whether weights and caches fit.
+  package var fits: Bool {
+    attentionMemory <= attentionMemoryLimit && feedForwardMemory <= feedForwardMemoryLimit
+  }
+
+  /// Use of each constraint, 1 meaning exhausted, under a limit on time per output token.
+  package func utilisation(limit: Double) -> [(constraint: Constraint, share: Double)] {
+    let budget = limit * tokensPerStep
+    func time(_ stage: (LayerTiming) -> Double) -> Double {
+      (layers.reduce(0) { $0 + Double($1.layerCount) * stage($1) } * draftFactor + head) / budget
+    }
+    func busy(_ stage: @escaping (LayerTiming) -> Double) -> Double {
+      time { Double($0.microBatchCount) * stage($0) }
+    }
+    return [
+      (.attentionTime, busy { $0.attention.total }),
+      (.feedForwardTime, busy { $0.feedForward.total }),
+      (.attentionNetwork, busy { $0.network.attentionSide }),
+      (.feedForwardNetwork, busy { $0.network.feedForwardSide }),
+      (.attentionMemory, attentionMemory / attentionMemoryLimit),
+      (.feedForwardMemory, feedForwardMemory / feedForwardMemoryLimit),
+      (.latency, time(\.passage)),
+    ]
+  }
+
+  let draftFactor: Double
+}
+
+/// The time model: model, efficiencies and assumptions bound together.
+package struct PipelineModel: Sendable {
+  package let model: ModelArchitecture
+  package let efficiencies: Efficiencies
+  package let assumptions: TimingAssumptions
+  package let context: Int
+  private let classes: [LayerClass]
+  private let residentKV: Double
+
+  package init(
+    _ model: ModelArchitecture, context: Int, efficiencies: Efficiencies,
+    assumptions: TimingAssumptions
+  ) throws(CostModelError) {
+    try model.validate(context: context)
+    try assumptions.validate()
+    self.model = model
+    self.context = context
+    self.efficiencies = efficiencies
+    self.assumptions = assumptions
+    classes = model.layerClasses
+    residentKV = model.residentKVByteCount(context: Double(context)) * assumptions.kvScale
+  }
+
+  /// Draft layers cost one layer each, per step.
+  private var draftFactor: Double {
+    1 + Double(assumptions.speculation.draftCount) / Double(model.layerCount)
+  }
+
+  /// Stage times of every class of layers.
+  package func layerTimings(
+    _ deployment: Deployment, context: Double? = nil
+  ) -> [LayerTiming] {
+    let tokens = Double(deployment.microBatchTokens)
+    let samples = tokens / Double(deployment.attentionDevices)
+    return classes.map { layer in
+      let reach = NetworkStageTime.reach(
+        layer.feedForward, serverCount: deployment.feedForwardServers, mode: assumptions.dispatch)
+      let family = layer.attention.shape.family
+      return LayerTiming(
+        layerCount: layer.layerCount, isMoE: layer.feedForward.isMoE,
+        attention: AttentionStageTime(
+          layer.attention, hidden: model.hiddenDimension, on: deployment.attentionHardware,
+          efficiency: efficiencies.efficiency(of: deployment.attentionHardware, family: family),
+          samples: samples, context: context ?? Double(self.context), assumptions: assumptions),
+        feedForward: FeedForwardStageTime(
+          layer.feedForward, hidden: model.hiddenDimension, on: deployment.feedForwardHardware,
+          efficiency: efficiencies.efficiency(of: deployment.feedForwardHardware, family: family),
+          tokens: tokens, serverCount: deployment.feedForwardServers, reach: reach,
+          scaleUpEfficiency: efficiencies.scaleUpEfficiency, assumptions: assumptions),
+        network: NetworkStageTime(
+          hidden: model.hiddenDimension, tokens: tokens,
+          attentionServers: deployment.attentionServers,
+          feedForwardServers: deployment.feedForwardServers, reach: reach,
+          attentionHardware: deployment.attentionHardware,
+          feedForwardHardware: deployment.feedForwardHardware,
+          nicEfficiency: efficiencies.nicEfficiency, assumptions: assumptions),
+        microBatchCount: deployment.microBatchCount)
+    }
+  }
+
+  /// Everything the time model says about `deployment`.
+  package func estimate(_ deployment: Deployment) -> DeploymentEstimate {
+    let layers = layerTimings(deployment)
+    let family = classes.first?.attention.shape.family ?? "gqa"
+    let attention = efficiencies.efficiency(of: deployment.attentionHardware, family: family)
+    let feedForward = efficiencies.efficiency(of: deployment.feedForwardHardware, family: family)
+    let tokensPerStep = assumptions.speculation.tokensPerStep
+    let inLayers = layers.reduce(0) { $0 + Double($1.layerCount) * $1.period }
+    let stepTime = inLayers * draftFactor + attention.head
+    let throughput = Double(deployment.batch) * tokensPerStep / stepTime
+    return DeploymentEstimate(
+      layers: layers, head: attention.head, tokensPerStep: tokensPerStep, stepTime: stepTime,
+      throughput: throughput, throughputPerDevice: throughput / Double(deployment.deviceCount),
+      usdPerMillionTokens: hourlyPrice(deployment).map { 1e6 * $0 / 3600 / throughput },
+      attentionMemory: attentionMemory(deployment),
+      attentionMemoryLimit: assumptions.usableMemory
+        * deployment.attentionHardware.memoryByteCount,
+      feedForwardMemory: feedForwardMemory(
+        devices: deployment.feedForwardDevices),
+      feedForwardMemoryLimit: assumptions.usableMemory
+        * deployment.feedForwardHardware.memoryByteCount,
+      isCalibrated: attention.isCalibrated && feedForward.isCalibrated,
+      draftFactor: draftFactor)
+  }
+
+  /// USD per hour of the whole deployment, nil where a price is missing.
+  package func hourlyPrice(_ deployment: Deployment) -> Double? {
+    guard let a = try? deployment.attentionHardware.hourlyPrice(assumptions.priceLevel),
+      let f = try? deployment.feedForwardHardware.hourlyPrice(assumptions.priceLevel)
+    else { return nil }
+    return Double(deployment.attentionDevices) * a + Double(deployment.feedForwardDevices) * f
+  }
+
+  /// KV bytes one sequence keeps at the planned context, all layers.
+  package var sequenceKVByteCount: Double { residentKV }
+
+  /// Bytes an attention device keeps besides KV: projections, embeddings and output head.
+  package var attentionWeightByteCount: Double {
+    (model.linearParameterCount + model.vocabularyParameterCount) * assumptions.weightByteCount
+  }
+
+  /// Bytes one attention device holds.
+  package func attentionMemory(_ deployment: Deployment) -> Double {
+    Double(deployment.batch) * residentKV / Double(deployment.attentionDevices)
+      + attentionWeightByteCount
+  }
+
+  /// Bytes one feed-forward device holds.
+  package func feedForwardMemory(devices: Int) -> Double {
+    model.feedForwardParameterCount * assumptions.weightByteCount
+      * (1 + assumptions.expertRedundancy) / Double(devices)
+  }
+}

@@ -1,0 +1,103 @@
+/// One object of a document with its place, for reading members with typed errors.
+package struct DocumentNode {
+  package let file: String
+  package let place: String
+  private let members: [JSONMember]
+
+  package init(
+    _ value: JSONValue, file: String, place: String, allowed: [String]
+  ) throws(CostModelError) {
+    guard case .object(let members) = value else {
+      throw .malformedDocument(file: file, place: place, fact: "an object was expected")
+    }
+    for member in members where !allowed.contains(member.key) {
+      throw .unknownKey(
+        file: file, place: place, key: member.key,
+        nearest: nearestName(to: member.key, among: allowed))
+    }
+    self.file = file
+    self.place = place
+    self.members = members
+  }
+
+  package func value(_ key: String) -> JSONValue? {
+    guard let value = members.last(where: { $0.key == key })?.value, value != .null else {
+      return nil
+    }
+    return value
+  }
+
+  package func failure(_ key: String, _ fact: String) -> CostModelError {
+    .malformedDocument(file: file, place: place, fact: "\"\(key)\" \(fact)")
+  }
+
+  package func optionalString(_ key: String) throws(CostModelError) -> String? {
+    guard let value = value(key) else { return nil }
+    guard case .string(let text) = value else { throw failure(key, "must be a string") }
+    return text
+  }
+
+  package func string(_ key: String) throws(CostModelError) -> String {
+    guard let text = try optionalString(key) else { throw failure(key, "is missing") }
+    return text
+  }
+
+  package func optionalNumber(_ key: String) throws(CostModelError) -> Double? {
+    guard let value = value(key) else { return nil }
+    guard case .number(let number) = value else { throw failure(key, "must be a number") }
+    return number
+  }
+
+  package func positiveNumber(_ key: String) throws(CostModelError) -> Double {
+    guard let number = try optionalPositiveNumber(key) else { throw failure(key, "is missing") }
+    return number
+  }
+
+  package func optionalPositiveNumber(_ key: String) throws(CostModelError) -> Double? {
+    guard let number = try optionalNumber(key) else { return nil }
+    guard number > 0, number.isFinite else {
+      throw .notPositive(quantity: "\(place) \(key)", value: number)
+    }
+    return number
+  }
+
+  package func optionalCount(_ key: String) throws(CostModelError) -> Int? {
+    guard let number = try optionalNumber(key) else { return nil }
+    guard number >= 0, number == number.rounded(), number < 1e15 else {
+      throw failure(key, "must be a whole number, at least 0")
+    }
+    return Int(number)
+  }
+
+  package func count(_ key: String) throws(CostModelError) -> Int {
+    guard let count = try optionalCount(key) else { throw failure(key, "is missing") }
+    return count
+  }
+
+  package func positiveCount(_ key: String) throws(CostModelError) -> Int {
+    let count = try count(key)
+    guard count > 0 else { throw .notPositive(quantity: "\(place) \(key)", value: 0) }
+    return count
+  }
+
+  package func optionalBool(_ key: String) throws(CostModelError) -> Bool? {
+    guard let value = value(key) else { return nil }
+    guard case .bool(let flag) = value else { throw failure(key, "must be true or false") }
+    return flag
+  }
+
+  package func elements(_ key: String) throws(CostModelError) -> [JSONValue] {
+    guard let value = value(key) else { return [] }
+    guard case .array(let values) = value else { throw failure(key, "must be an array") }
+    return values
+  }
+
+  package func strings(_ key: String) throws(CostModelError) -> [String] {
+    var texts: [String] = []
+    for element in try elements(key) {
+      guard case .string(let text) = element else { throw failure(key, "must hold strings") }
+      texts.append(text)
+    }
+    return texts
+  }
+}

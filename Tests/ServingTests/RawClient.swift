@@ -1,0 +1,72 @@
+import Glibc
+
+/// A blocking TCP client that sends bytes as they are; for what no well-behaved client would send.
+final class RawClient {
+  private let descriptor: Int32
+
+  init(port: Int, timeoutSeconds: Int = 10) {
+    descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = in_port_t(port).bigEndian
+    address.sin_addr.s_addr = in_addr_t(0x7F00_0001).bigEndian
+    let descriptor = descriptor
+    let code = unsafe withUnsafePointer(to: &address) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+        unsafe connect(descriptor, address, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    precondition(code == 0, "cannot connect to the test server")
+    var timeout = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
+    unsafe setsockopt(
+      descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+  }
+
+  deinit { close() }
+
+  private var isOpen = true
+
+  func close() {
+    if isOpen { _ = Glibc.close(descriptor) }
+    isOpen = false
+  }
+
+  /// Closes the sending half alone.
+  func finishSending() {
+    _ = shutdown(descriptor, Int32(SHUT_WR))
+  }
+
+  @discardableResult
+  func send(_ text: String) -> RawClient {
+    send(Array(text.utf8))
+  }
+
+  @discardableResult
+  func send(_ bytes: [UInt8]) -> RawClient {
+    var sent = 0
+    while sent < bytes.count {
+      let rest = Array(bytes[sent...])
+      let count = unsafe Glibc.send(descriptor, rest, rest.count, Int32(MSG_NOSIGNAL))
+      if count <= 0 { break }
+      sent += count
+    }
+    return self
+  }
+
+  /// What arrives until `isEnough` says so, the peer closes, or the time is over.
+  func receive(until isEnough: (String) -> Bool) -> String {
+    var received: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 65_536)
+    while !isEnough(String(decoding: received, as: UTF8.self)) {
+      let count = unsafe recv(descriptor, &buffer, buffer.count, 0)
+      if count <= 0 { break }
+      received += buffer[..<count]
+    }
+    return String(decoding: received, as: UTF8.self)
+  }
+
+  /// Everything until the peer closes.
+  func receiveAll() -> String {
+    receive { _ in false }
+  }
+}
