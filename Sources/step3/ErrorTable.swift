@@ -1,5 +1,6 @@
 package import CommandLineInterface
 package import Tensors
+package import Tokenization
 
 // How each module's errors end the process. One extension per error enum: its exit code (the table
 // of `ExitCode`) and the `code` of its JSON form.
@@ -12,6 +13,27 @@ extension FileError: CommandError {
     case .notReadable: "file_not_readable"
     case .notAFile: "not_a_file"
     case .cannotMap: "cannot_map"
+    }
+  }
+}
+
+extension TokenizerError: CommandError {
+  package var exitCode: ExitCode {
+    switch self {
+    case .unknownID: .usage
+    case .matchingFailed: .failed
+    default: .modelFiles
+    }
+  }
+
+  package var code: String {
+    switch self {
+    case .fileMissing: "file_not_found"
+    case .fileUnreadable: "file_not_readable"
+    case .unknownID: "unknown_token_id"
+    case .tokenMissing: "token_missing"
+    case .matchingFailed: "tokenization_failed"
+    default: "bad_tokenizer"
     }
   }
 }

@@ -10,6 +10,7 @@ struct Step3Command {
   static let table = CommandTable(
     [
       ConvertCommand.self,
+      TokenizeCommand.self,
       CompletionCommand.self,
     ], version: version)
 
