@@ -143,7 +143,8 @@ enum WordBoundary {
     return index
   }
 
-  private static func scalar(before end: Int, in text: [UInt8], from start: Int) -> Unicode.Scalar? {
+  private static func scalar(before end: Int, in text: [UInt8], from start: Int) -> Unicode.Scalar?
+  {
     guard end > start else { return nil }
     var index = end - 1
     while index > start, text[index] & 0xC0 == 0x80 { index -= 1 }

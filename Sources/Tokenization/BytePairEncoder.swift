@@ -5,7 +5,7 @@
 /// ones keep the pairs in a heap, so that a megabyte without a break costs n log n. Short pieces
 /// are remembered: text repeats itself.
 struct BytePairEncoder: Sendable {
-  /// The token of each byte, -1 where the vocabulary has none.
+  /// The token of each byte, -1 where the vocabulary has none: such bytes are left out.
   let byteTokens: [TokenID]
   let merges: MergeTable
   /// The vocabulary, when whole pieces found in it are taken before any merging.

@@ -71,7 +71,9 @@ extension JSONValue {
   /// The Boolean member `name`; absent or null gives the default.
   func flag(_ name: String, default fallback: Bool) throws(TokenizerError) -> Bool {
     guard let value = self[name], !value.isNull else { return fallback }
-    guard let flag = value.boolean else { throw .malformed(member: name, expected: "true or false") }
+    guard let flag = value.boolean else {
+      throw .malformed(member: name, expected: "true or false")
+    }
     return flag
   }
 }

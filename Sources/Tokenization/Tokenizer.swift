@@ -91,6 +91,16 @@ package final class Tokenizer: Sendable {
   /// The tokens outside the merges, in the file's order.
   package var allAddedTokens: [AddedToken] { addedTokens }
 
+  /// Bytes of UTF-8 that no token stands for; `encode` leaves them out, as `tokenizers` does.
+  ///
+  /// Vocabularies trained without some rare control characters lack them.
+  package var unencodableBytes: [UInt8] {
+    (UInt8.min...UInt8.max).filter { byte in
+      // The other bytes occur in no UTF-8.
+      (byte < 0xC0 || (0xC2...0xF4).contains(byte)) && encoder.byteTokens[Int(byte)] < 0
+    }
+  }
+
   // MARK: Text to tokens
 
   /// The tokens of `text`.
@@ -179,15 +189,16 @@ struct EncodingScratch: Sendable {
 extension BytePairEncoder {
   /// Takes the merges of a file whose tokens are `vocabulary`.
   init(_ file: TokenizerFile, _ vocabulary: Vocabulary) throws(TokenizerError) {
+    var unknown: TokenID = -1
+    if let spelling = file.unknownToken {
+      guard let id = vocabulary.id(ofSpelling: spelling) else { throw .tokenMissing(spelling) }
+      unknown = id
+    }
     var byteTokens = [TokenID](repeating: -1, count: 256)
     for byte in UInt8.min...UInt8.max {
       let spelling = Array(String(Character(ByteAlphabet.scalars[Int(byte)])).utf8)
-      if let id = vocabulary.modelID(ofSpelling: spelling, 0..<spelling.count) {
-        byteTokens[Int(byte)] = id
-      } else if byte < 0xC0 || (0xC2...0xF4).contains(byte) {
-        // The others occur in no UTF-8, so that their absence loses nothing.
-        throw .byteMissing(byte)
-      }
+      let id = vocabulary.modelID(ofSpelling: spelling, 0..<spelling.count)
+      byteTokens[Int(byte)] = id ?? unknown
     }
     var table = MergeTable(capacity: file.mergeEnds.count / 2)
     for rank in 0..<file.mergeEnds.count / 2 {

@@ -26,8 +26,6 @@ package enum TokenizerError: Error, Equatable, Sendable {
   case invalidID(Int, token: String)
   /// An added token stands in the vocabulary under another id.
   case conflictingID(token: String, vocabulary: TokenID, added: TokenID)
-  /// The vocabulary lacks a byte that valid UTF-8 uses, so some text could not be encoded.
-  case byteMissing(UInt8)
   /// A token that must exist is not in the tokenizer.
   case tokenMissing(String)
   /// An id that belongs to no token.
@@ -61,8 +59,6 @@ extension TokenizerError: CustomStringConvertible {
     case .conflictingID(let token, let vocabulary, let added):
       return "tokenizer.json: \"\(token)\" is \(vocabulary) in the vocabulary "
         + "but \(added) among the added tokens"
-    case .byteMissing(let byte):
-      return "tokenizer.json: no token stands for the byte 0x\(String(byte, radix: 16))"
     case .tokenMissing(let token): return "the tokenizer has no token \"\(token)\""
     case .unknownID(let id): return "\(id) is not the id of a token"
     }

@@ -18,6 +18,8 @@ struct TokenizerFile {
   private(set) var merges: [UInt8] = []
   private(set) var mergeEnds: [Int] = []
   private(set) var ignoresMerges = false
+  /// What stands for bytes without a token.
+  private(set) var unknownToken: String?
   private var hasModel = false
 
   /// Reads a whole file.
@@ -93,14 +95,14 @@ struct TokenizerFile {
 
   private mutating func readSetting(_ key: String, _ value: JSONValue) throws {
     switch (key, value) {
-    case ("type", .string("BPE")), (_, .null), (_, .boolean(false)), ("fuse_unk", _): return
+    case ("type", .string("BPE")), (_, .null), (_, .boolean(false)): return
     case ("dropout", .integer(0)), ("dropout", .number(0)): return
     case ("continuing_subword_prefix", .string("")), ("end_of_word_suffix", .string("")): return
-    // Every byte has a token (checked when the tokenizer is built), so nothing is unknown.
-    case ("unk_token", _): return
+    case ("unk_token", .string(let token)): unknownToken = token
     case ("ignore_merges", .boolean(true)): ignoresMerges = true
     default:
-      throw TokenizerError.unsupported(component: "model.\(key)", value: value.string ?? value.text())
+      throw TokenizerError.unsupported(
+        component: "model.\(key)", value: value.string ?? value.text())
     }
   }
 
