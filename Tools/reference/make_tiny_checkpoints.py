@@ -217,17 +217,18 @@ def write_weights(folder: Path, recipe: Recipe) -> None:
     write_json(folder / "model.safetensors.index.json", index)
 
 
-def clear_tokens(model: Step3Reference, recipe: Recipe) -> list[int]:
+def clear_tokens(model: Step3Reference, recipe: Recipe, candidates: int = 40) -> list[int]:
     """A token sequence whose routing margins are wide, found position by position.
 
-    The model is causal, so what was accepted before stays as it was.
+    The model is causal, so what was accepted before stays as it was. The best of `candidates`
+    is taken where none is wide enough.
     """
     required = 0.05 if recipe.dtype == "F32" else 0.25
     generator = np.random.Generator(np.random.PCG64(layout.name_hash(recipe.name)))
     ids: list[int] = []
     while len(ids) < recipe.tokens:
         best, best_margin = 0, -1.0
-        for candidate in generator.integers(0, recipe.shape.vocabulary, 40):
+        for candidate in generator.integers(0, recipe.shape.vocabulary, candidates):
             trace = Trace()
             model.logits([*ids, int(candidate)], trace)
             margin = min((float(m[-1]) for m in trace.margins.values()), default=np.inf)
@@ -235,7 +236,7 @@ def clear_tokens(model: Step3Reference, recipe: Recipe) -> list[int]:
                 best, best_margin = int(candidate), margin
             if margin >= required:
                 break
-        if best_margin < required / 2:
+        if best_margin < required / 2 and recipe in RECIPES:
             print(f"{recipe.name}: margin {best_margin:.3f} at {len(ids)}", file=sys.stderr)
         ids.append(best)
     return ids
@@ -273,10 +274,8 @@ def write_golden(folder: Path, recipe: Recipe) -> str:
     return f"logits spread {spread:.2f}, router margin {margin if margin else 0:.3f}"
 
 
-def write_checkpoint(root: Path, recipe: Recipe) -> None:
-    """One folder, complete."""
-    folder = root / recipe.name
-    folder.mkdir(parents=True, exist_ok=True)
+def write_documents(folder: Path, recipe: Recipe) -> None:
+    """config.json, generation_config.json and the tokenizer."""
     write_json(folder / "config.json", configuration(recipe))
     write_json(folder / "tokenizer.json", layout.byte_tokenizer())
     write_json(folder / "tokenizer_config.json", layout.tokenizer_config())
@@ -285,6 +284,13 @@ def write_checkpoint(root: Path, recipe: Recipe) -> None:
         folder / "generation_config.json",
         {"bos_token_id": layout.TOKEN_ID["<｜begin▁of▁sentence｜>"], "eos_token_id": ends},
     )
+
+
+def write_checkpoint(root: Path, recipe: Recipe) -> None:
+    """One folder, complete."""
+    folder = root / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_documents(folder, recipe)
     write_weights(folder, recipe)
     golden = write_golden(folder, recipe)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
