@@ -89,7 +89,8 @@ let package = Package(
       swiftSettings: settings),
 
     // Tests: one target per target, and the whole binary end to end.
-    .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
+    .target(
+      name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
       swiftSettings: settings),
     tests("JSONScanningTests", imports: ["JSONScanning"]),
     tests("ModelConfigurationTests", imports: ["ModelConfiguration", "JSONScanning"]),
@@ -110,7 +111,9 @@ let package = Package(
     tests("CostModelTests", imports: ["CostModel", "ModelConfiguration", "TestSupport"]),
     tests("SimulationTests", imports: ["Simulation", "Scheduling", "CostModel"]),
     tests("PlanningTests", imports: ["Planning", "CostModel", "Simulation"]),
-    tests("InferenceTests", imports: ["Inference", "Sampling", "Scheduling", "TestSupport"]),
+    tests(
+      "InferenceTests",
+      imports: ["Inference", "Kernels", "Sampling", "Scheduling", "Tensors", "TestSupport"]),
     tests("CommandLineInterfaceTests", imports: ["CommandLineInterface"]),
     tests("ServingTests", imports: ["Serving", "TestSupport"]),
     tests("EndToEndTests", imports: ["TestSupport"]),

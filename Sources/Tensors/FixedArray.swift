@@ -1,3 +1,6 @@
+// The elements are owned by the array alone.
+extension FixedArray: @unchecked Sendable where Element: Sendable & ~Copyable {}
+
 /// A fixed number of noncopyable elements, such as the micro-batches of a step.
 @safe
 package struct FixedArray<Element: ~Copyable>: ~Copyable {

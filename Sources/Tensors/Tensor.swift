@@ -48,6 +48,22 @@ package struct Tensor: Sendable {
   }
 }
 
+extension Tensor {
+  /// The elements as Float32 bytes: in place when they are, else widened into memory of their own.
+  package func float32Bytes() -> ByteRegion? {
+    if elementType == .float32 { return bytes }
+    guard let values = floats() else { return nil }
+    var copy: [UInt8] = []
+    copy.reserveCapacity(4 * values.count)
+    for value in values {
+      for shift in stride(from: UInt32(0), to: 32, by: 8) {
+        copy.append(UInt8(truncatingIfNeeded: value.bitPattern >> shift))
+      }
+    }
+    return ByteRegion(copying: copy)
+  }
+}
+
 /// The value of an E4M3 code (the "fn" variant: no infinities, S.1111.111 is NaN, largest 448).
 package func float(e4m3 code: UInt8) -> Float {
   let exponent = Int(code >> 3 & 15)

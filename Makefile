@@ -1,0 +1,64 @@
+# Two commands for a fresh Debian 12 machine with the Swift toolchain:
+#   make serve   builds, fetches and prepares the default model, serves it on localhost:8000
+#   make test    builds and runs every test
+# The rest is for work on the project.
+
+PACKAGES := libpcre2-dev libevent-dev libssl-dev pkg-config python3 python3-venv python3-pip unzip
+LIBRARIES := libpcre2-8 libevent_openssl libcrypto
+MODEL := .cache/models/smollm2-135m-step3
+STEP3 := .build/release/step3
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help deps build model serve chat test test-data test-clients lint format bench clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+	@echo "Targets: $$(sed -n 's/^\.PHONY: //p' Makefile)"
+
+# Installs what is missing, and asks nothing when nothing is.
+deps:
+	@if pkg-config --exists $(LIBRARIES) 2>/dev/null && command -v unzip >/dev/null \
+	  && python3 -c 'import ensurepip, venv' 2>/dev/null; then :; else \
+	  echo "installing: $(PACKAGES)"; \
+	  $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq $(PACKAGES) >/dev/null; fi
+
+build: deps
+	swift build -c release --product step3
+
+# Fetches the public input of the default model and converts it; a no-op when it is there.
+model: build
+	Tools/fetch_default_model.sh $(MODEL)
+
+serve: model
+	$(STEP3) serve --model $(MODEL) --port 8000
+
+chat: model
+	$(STEP3) chat --model $(MODEL)
+
+test-data: deps
+	Tools/fetch_test_data.sh
+
+test: test-data
+	swift build -c release
+	$(MAKE) --no-print-directory model
+	swift test -c release
+
+# Real clients (PyPI packages) against a real server.
+test-clients: model
+	Tools/clients/run.sh
+
+lint:
+	Tools/lint
+
+format:
+	swift format -i -r Sources Tests Package.swift
+
+bench: model
+	$(STEP3) bench limits
+	$(STEP3) bench kernels
+	$(STEP3) bench decode --model $(MODEL)
+	$(STEP3) bench prefill --model $(MODEL)
+
+clean:
+	rm -rf .build

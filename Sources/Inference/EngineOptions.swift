@@ -1,0 +1,44 @@
+package import Kernels
+package import Tensors
+
+/// Every choice that is made when a model is loaded; printed at start-up.
+package struct EngineOptions: Sendable, Equatable {
+  /// Which kernels to run.
+  package var kernels = KernelChoice.auto
+  /// Worker threads; nil takes every core that the process may use.
+  package var threads: Int?
+  /// Precision of activations; nil decides by the checkpoint (see `resolvedActivation`).
+  package var activation: ActivationType?
+  /// Element type of the KV cache; nil follows the activations.
+  package var cacheType: KVElementType?
+  /// Longest context; nil takes the model's.
+  package var contextLength: Int?
+  /// Positions per block of the KV cache.
+  package var blockSize = 32
+  /// Most sequences in one step.
+  package var sequenceLimit = 64
+  /// Most rows in one step: the size of a prefill chunk.
+  package var batchedTokenLimit = 512
+  /// Bytes for the KV cache; nil takes what one full context and a share of free memory need.
+  package var cacheByteCount: Int?
+  /// Blocks of the KV cache, where the caller knows how many it needs.
+  package var cacheBlockCount: Int?
+  /// Whether prompts share cached blocks.
+  package var sharesPrefixes = true
+  /// Requests that may wait.
+  package var queuedRequestLimit = 1024
+
+  /// The defaults.
+  package init() {}
+
+  /// Checkpoints smaller than this compute with Float32-grade activations by default.
+  ///
+  /// Rounding activations to BF16 is what makes prefill of a large model fast, and costs accuracy.
+  /// A small model is fast anyway, so it gets the accuracy.
+  package static let smallCheckpointByteCount = 1 << 30
+
+  /// The precision of activations for a checkpoint of that size.
+  package func resolvedActivation(weightByteCount: Int) -> ActivationType {
+    activation ?? (weightByteCount < Self.smallCheckpointByteCount ? .float32 : .bfloat16)
+  }
+}

@@ -1,0 +1,91 @@
+import Foundation
+import JSONScanning
+package import ModelConfiguration
+import Step3Model
+package import Tensors
+
+/// A checkpoint folder that was opened: its configuration read, its tensor files mapped.
+package struct ModelFolder: Sendable {
+  /// The folder.
+  package let path: String
+  /// The facts of config.json.
+  package let configuration: Step3Configuration
+  /// The tensors.
+  package let files: CheckpointFiles
+  /// What generation_config.json says, where there is one.
+  package let generation: GenerationConfiguration
+
+  /// Opens a folder; reads headers, no weights.
+  package init(path: String) throws(InferenceError) {
+    guard (try? FileManager.default.contentsOfDirectory(atPath: path)) != nil else {
+      throw .noSuchDirectory(path: path)
+    }
+    self.path = path
+    do {
+      configuration = try Self.readConfiguration(path + "/config.json")
+      generation = try GenerationConfiguration(path: path + "/generation_config.json")
+    } catch { throw .configuration(error) }
+    do { files = try CheckpointFiles(directory: path) } catch { throw .weights(error) }
+  }
+
+  /// Bytes of the text network's tensors: what a whole pass over the weights reads at most.
+  package var textByteCount: Int {
+    files.names.reduce(0) { sum, name in
+      WeightNames.visionPrefixes.contains { name.hasPrefix($0) }
+        ? sum : sum + (files[name]?.bytes.byteCount ?? 0)
+    }
+  }
+
+  /// Ids that end an answer: those of the generation configuration, else the model's.
+  package var endOfSequenceIDs: [Int] {
+    generation.endOfSequenceIDs.isEmpty
+      ? configuration.endOfSequenceIDs : generation.endOfSequenceIDs
+  }
+
+  private static func readConfiguration(
+    _ path: String
+  ) throws(ConfigurationError) -> Step3Configuration {
+    guard let json = try readJSON(path) else { throw .missingFile(path: path) }
+    return try Step3Configuration(json: json, path: path)
+  }
+}
+
+/// The defaults for generation that a checkpoint ships.
+package struct GenerationConfiguration: Sendable, Equatable {
+  package var endOfSequenceIDs: [Int] = []
+  package var temperature: Double?
+  package var topP: Double?
+  package var topK: Int?
+
+  /// Nothing is set.
+  package init() {}
+
+  /// Reads the file; a missing one sets nothing.
+  package init(path: String) throws(ConfigurationError) {
+    guard let json = try readJSON(path) else { return }
+    guard json.object != nil else {
+      throw .notJSON(path: path, reason: "the top level is not an object")
+    }
+    if let list = json["eos_token_id"]?.array {
+      endOfSequenceIDs = list.compactMap(\.integer)
+    } else if let single = json["eos_token_id"]?.integer {
+      endOfSequenceIDs = [single]
+    }
+    temperature = json["temperature"]?.number
+    topP = json["top_p"]?.number
+    topK = json["top_k"]?.integer
+  }
+}
+
+/// The JSON in a file, nil when there is no such file.
+private func readJSON(_ path: String) throws(ConfigurationError) -> JSONValue? {
+  guard let data = FileManager.default.contents(atPath: path) else {
+    if FileManager.default.fileExists(atPath: path) {
+      throw .notJSON(path: path, reason: "it cannot be read")
+    }
+    return nil
+  }
+  do { return try JSONValue(parsing: [UInt8](data), duplicateKeys: .keepLast) } catch {
+    throw .notJSON(path: path, reason: "\(error)")
+  }
+}

@@ -1,0 +1,34 @@
+package import Kernels
+package import ModelConfiguration
+
+/// The feed-forward half computed in this process.
+package struct LocalFeedForward: FeedForward, ~Copyable, Sendable {
+  private let layers: [FeedForwardLayer]
+  private let compute: Compute
+  private var scratch: FeedForwardScratch
+
+  /// Holds the layers' feed-forward weights and scratch for `tokenLimit` rows.
+  package init(
+    layers: [FeedForwardLayer], tokenLimit: Int, configuration: TextConfiguration,
+    activation: ActivationType, compute: Compute
+  ) {
+    self.layers = layers
+    self.compute = compute
+    scratch = FeedForwardScratch(
+      tokenLimit: tokenLimit, configuration: configuration, activation: activation,
+      compute: compute)
+  }
+
+  package mutating func submit(
+    _ layer: LayerIndex, _ microBatch: borrowing MicroBatch
+  ) throws(FeedForwardError) {}
+
+  package mutating func collect(
+    _ layer: LayerIndex, into microBatch: inout MicroBatch
+  ) throws(FeedForwardError) {
+    let tokenCount = microBatch.tokens.count
+    layers[layer.value].forward(
+      microBatch.normed, microBatch.routing, tokenCount: tokenCount, scratch: &scratch,
+      compute: compute, into: &microBatch.feedForwardOutput)
+  }
+}

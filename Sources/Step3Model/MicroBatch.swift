@@ -1,0 +1,106 @@
+package import Kernels
+package import ModelConfiguration
+package import Tensors
+
+/// The rows that go through the network together, and every buffer they need on the way.
+///
+/// Rows are tokens of one or many sequences, in prefill or decode: the network does not tell them
+/// apart. All memory is allocated once for `tokenLimit` rows.
+package struct MicroBatch: ~Copyable, Sendable {
+  /// Largest number of rows.
+  package let tokenLimit: Int
+
+  // What to compute, set by the caller before each step.
+
+  /// Token ids, one per row.
+  package var tokens: [Int32] = []
+  /// Absolute position of each row in its sequence.
+  package var positions: [Int32] = []
+  /// Where each row's key and value are kept: block · P + offset.
+  package var slots: [Int32] = []
+  /// Runs of rows that belong to one sequence.
+  package var spans: [AttentionSpan] = []
+  /// The block tables that the spans refer to, one after the other.
+  package var blockTables: [Int32] = []
+
+  // What crosses the attention/FFN cut.
+
+  /// The residual stream, [T, D].
+  package var hidden: Buffer<Float>
+  /// Input of either half after its norm, [T, D].
+  package var normed: Buffer<Float>
+  /// Where each token goes in a mixture layer.
+  package var routing: Routing
+  /// Result of the feed-forward half, [T, D].
+  package var feedForwardOutput: Buffer<Float>
+
+  // Scratch of the attention half.
+
+  var input: LinearInput
+  var queryDown: Buffer<Float>
+  var queryDownNormed: Buffer<Float>
+  var queryInput: LinearInput
+  var queries: Buffer<Float>
+  var keys: Buffer<Float>
+  var values: Buffer<Float>
+  var attentionOutput: Buffer<Float>
+  var outputInput: LinearInput
+  var attentionProjection: Buffer<Float>
+  var routerInput: LinearInput
+  var routerLogits: Buffer<Float>
+
+  /// Allocates all buffers for `tokenLimit` rows of the model.
+  package init(
+    tokenLimit: Int, configuration: TextConfiguration, activation: ActivationType,
+    compute: Compute
+  ) {
+    precondition(tokenLimit > 0)
+    self.tokenLimit = tokenLimit
+    let width = configuration.hiddenSize
+    let heads = configuration.headCount * configuration.headDimension
+    hidden = Buffer(count: tokenLimit * width)
+    normed = Buffer(count: tokenLimit * width)
+    routing = Routing(
+      tokenLimit: tokenLimit, expertsPerToken: configuration.expertsPerToken)
+    feedForwardOutput = Buffer(count: tokenLimit * width)
+    input = LinearInput(
+      kernels: compute.kernels, activation: activation, maxTokens: tokenLimit, maxColumns: width)
+    queryDown = Buffer(count: tokenLimit * configuration.sharedQueryDimension)
+    queryDownNormed = Buffer(count: tokenLimit * configuration.sharedQueryDimension)
+    queryInput = LinearInput(
+      kernels: compute.kernels, activation: activation, maxTokens: tokenLimit,
+      maxColumns: configuration.sharedQueryDimension)
+    queries = Buffer(count: tokenLimit * heads)
+    keys = Buffer(count: tokenLimit * configuration.headDimension)
+    values = Buffer(count: tokenLimit * configuration.headDimension)
+    attentionOutput = Buffer(count: tokenLimit * heads)
+    outputInput = LinearInput(
+      kernels: compute.kernels, activation: activation, maxTokens: tokenLimit, maxColumns: heads)
+    attentionProjection = Buffer(count: tokenLimit * width)
+    // The router sees unrounded activations: a rounded input could flip a near-tie of experts.
+    routerInput = LinearInput(
+      kernels: compute.kernels, activation: .float32, maxTokens: tokenLimit, maxColumns: width)
+    routerLogits = Buffer(count: tokenLimit * configuration.expertCount)
+  }
+}
+
+/// One step's micro-batches.
+package struct Step: ~Copyable, Sendable {
+  /// The micro-batches; only the first `microBatchCount` take part.
+  package var microBatches: FixedArray<MicroBatch>
+  /// How many of them hold rows in this step.
+  package var microBatchCount: Int
+
+  /// A step of one micro-batch.
+  package init(
+    tokenLimit: Int, configuration: TextConfiguration, activation: ActivationType,
+    compute: Compute
+  ) {
+    microBatches = FixedArray(count: 1) { _ in
+      MicroBatch(
+        tokenLimit: tokenLimit, configuration: configuration, activation: activation,
+        compute: compute)
+    }
+    microBatchCount = 1
+  }
+}

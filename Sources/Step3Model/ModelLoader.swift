@@ -1,0 +1,169 @@
+package import Kernels
+package import ModelConfiguration
+package import Tensors
+
+/// Builds the network from a checkpoint's mapping: names, shapes and types are checked, nothing is
+/// copied but norms and block scales.
+package struct ModelLoader {
+  let files: CheckpointFiles
+  let configuration: TextConfiguration
+  let names: WeightNames
+  /// Every tensor that the network uses; what is left over is reported by `unusedNames`.
+  private(set) var used: Set<String> = []
+
+  /// Looks at the names only.
+  package init(files: CheckpointFiles, configuration: TextConfiguration) {
+    self.files = files
+    self.configuration = configuration
+    names = WeightNames(isNested: files[WeightNames.nestedPrefix + "embed_tokens.weight"] != nil)
+  }
+
+  /// Loads both halves of the text network.
+  package mutating func load(
+    activation: ActivationType, compute: Compute
+  ) throws(SafetensorsError) -> (decoder: TextDecoder, feedForward: [FeedForwardLayer]) {
+    let c = configuration
+    var layers: [DecoderLayer] = []
+    var feedForward: [FeedForwardLayer] = []
+    for layer in 0..<c.layerCount {
+      layers.append(try attentionHalf(layer))
+      feedForward.append(try feedForwardHalf(layer))
+    }
+    let embedding = try matrix(names.embedding, rows: c.vocabularySize, columns: c.hiddenSize)
+    // Untied is decided by the tensor's presence and never by the config's default.
+    let isTied = files[names.outputHead] == nil
+    let head =
+      isTied
+      ? embedding : try matrix(names.outputHead, rows: c.vocabularySize, columns: c.hiddenSize)
+    let decoder = TextDecoder(
+      configuration: c, activation: activation, embedding: embedding, layers: layers,
+      finalNorm: try vector(names.finalNorm, count: c.hiddenSize), outputHead: head,
+      rotaryTable: RotaryTable(
+        frequencies: c.rotary.frequencies(headDimension: c.headDimension),
+        magnitude: c.rotary.magnitude, positionCount: c.contextLength),
+      compute: compute)
+    return (decoder, feedForward)
+  }
+
+  /// Text tensors that the network did not use.
+  package var unusedNames: [String] {
+    files.names.filter { name in
+      !used.contains(name) && !WeightNames.visionPrefixes.contains { name.hasPrefix($0) }
+    }
+  }
+
+  private mutating func attentionHalf(_ layer: Int) throws(SafetensorsError) -> DecoderLayer {
+    let c = configuration
+    let heads = c.headCount * c.headDimension
+    let attention = AttentionWeights(
+      queryDown: try matrix(
+        names.queryDown(layer), rows: c.sharedQueryDimension, columns: c.hiddenSize),
+      queryNorm: try vector(names.queryNorm(layer), count: c.sharedQueryDimension),
+      queryUp: try matrix(names.queryUp(layer), rows: heads, columns: c.sharedQueryDimension),
+      key: try matrix(names.key(layer), rows: c.headDimension, columns: c.hiddenSize),
+      value: try matrix(names.value(layer), rows: c.headDimension, columns: c.hiddenSize),
+      output: try matrix(names.output(layer), rows: c.hiddenSize, columns: heads))
+    return DecoderLayer(
+      inputNorm: try vector(names.inputNorm(layer), count: c.hiddenSize), attention: attention,
+      postAttentionNorm: try vector(names.postAttentionNorm(layer), count: c.hiddenSize),
+      router: c.isMixtureLayer[layer]
+        ? try matrix(names.router(layer), rows: c.expertCount, columns: c.hiddenSize) : nil)
+  }
+
+  private mutating func feedForwardHalf(
+    _ layer: Int
+  ) throws(SafetensorsError) -> FeedForwardLayer {
+    let c = configuration
+    guard c.isMixtureLayer[layer] else {
+      return .dense(try swiGLU(layer, .dense, width: c.denseWidth))
+    }
+    let shared = try swiGLU(layer, .sharedExpert, width: c.sharedExpertWidth)
+    let stacked = names.projections(layer, .routedExperts)
+    let gates = try stack(stacked.gate, rows: c.expertWidth, columns: c.hiddenSize)
+    let ups = try stack(stacked.up, rows: c.expertWidth, columns: c.hiddenSize)
+    let downs = try stack(stacked.down, rows: c.hiddenSize, columns: c.expertWidth)
+    let experts = (0..<c.expertCount).map { expert in
+      SwiGLU(
+        gateProjection: gates[expert], upProjection: ups[expert], downProjection: downs[expert])
+    }
+    return .mixture(MixtureOfExperts(sharedExpert: shared, experts: experts))
+  }
+
+  private mutating func swiGLU(
+    _ layer: Int, _ part: FeedForwardPart, width: Int
+  ) throws(SafetensorsError) -> SwiGLU {
+    let name = names.projections(layer, part)
+    let hidden = configuration.hiddenSize
+    return SwiGLU(
+      gateProjection: try matrix(name.gate, rows: width, columns: hidden),
+      upProjection: try matrix(name.up, rows: width, columns: hidden),
+      downProjection: try matrix(name.down, rows: hidden, columns: width))
+  }
+
+  private mutating func vector(
+    _ name: String, count: Int
+  ) throws(SafetensorsError) -> NormWeight {
+    let tensor = try files.tensor(name, shape: [count])
+    guard let values = tensor.floats() else {
+      throw .wrongElementType(
+        tensor: name, path: files.path(of: name), found: tensor.elementType.rawValue,
+        expected: "F32, BF16 or F16")
+    }
+    used.insert(name)
+    return NormWeight(values)
+  }
+
+  private mutating func matrix(
+    _ name: String, rows: Int, columns: Int
+  ) throws(SafetensorsError) -> WeightMatrix {
+    try weights(name, leading: [], rows: rows, columns: columns)[0]
+  }
+
+  /// The E matrices of a stacked tensor, sliced from the mapping.
+  private mutating func stack(
+    _ name: String, rows: Int, columns: Int
+  ) throws(SafetensorsError) -> [WeightMatrix] {
+    try weights(name, leading: [configuration.expertCount], rows: rows, columns: columns)
+  }
+
+  /// One matrix, or one for each index of a leading dimension. Whether it is block-FP8 is decided
+  /// by the companion's presence and never by the name.
+  private mutating func weights(
+    _ name: String, leading: [Int], rows: Int, columns: Int
+  ) throws(SafetensorsError) -> [WeightMatrix] {
+    let tensor = try files.tensor(name, shape: leading + [rows, columns])
+    used.insert(name)
+    let slices = leading.isEmpty ? [tensor] : (0..<leading[0]).map { tensor.slice($0) }
+    func wrongType(_ expected: String) -> SafetensorsError {
+      .wrongElementType(
+        tensor: name, path: files.path(of: name), found: tensor.elementType.rawValue,
+        expected: expected)
+    }
+    let companion = name + WeightNames.scaleSuffix
+    switch (tensor.elementType, files[companion]) {
+    case (.bfloat16, nil):
+      return slices.map { .bfloat16($0.bytes, rows: rows, columns: columns) }
+    case (.float32, nil):
+      return slices.map { .float32($0.bytes, rows: rows, columns: columns) }
+    case (.float8E4M3, _):
+      let blocks = [(rows + 127) / 128, (columns + 127) / 128]
+      let scales = try files.tensor(companion, shape: leading + blocks)
+      used.insert(companion)
+      let scaleSlices = leading.isEmpty ? [scales] : (0..<leading[0]).map { scales.slice($0) }
+      var matrices: [WeightMatrix] = []
+      for (values, scale) in zip(slices, scaleSlices) {
+        guard let factors = scale.float32Bytes() else {
+          throw .wrongElementType(
+            tensor: companion, path: files.path(of: companion),
+            found: scale.elementType.rawValue, expected: "F32 or BF16")
+        }
+        matrices.append(
+          .e4m3(values.bytes, scaleInverse: factors, rows: rows, columns: columns))
+      }
+      return matrices
+    case (_, nil):
+      throw wrongType("BF16, F32 or F8_E4M3 with a \(WeightNames.scaleSuffix) companion")
+    case (_, _?): throw wrongType("F8_E4M3, since \(companion) is there")
+    }
+  }
+}
