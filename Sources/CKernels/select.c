@@ -34,6 +34,9 @@ const char *ck_missing(const char *name) {
 
 const ck_kernels *ck_select(const char *limit) {
   const ck_kernels *const tables[] = {
+#if defined(__x86_64__)
+      &ck_avx512,
+#endif
       &ck_reference};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
     if (limit != NULL && strcmp(limit, tables[i]->name) != 0) continue;
