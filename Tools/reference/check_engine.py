@@ -50,7 +50,8 @@ def random_recipe(seed: int) -> Recipe:
     dtype = draw.choice(["F32", "BF16"])
     quantised = draw.choice([(), (), ("expert",), ("linear", "expert")]) if dtype == "BF16" else ()
     mixtures = shape.moe_layers
-    enum = draw.choice([mixtures, ",".join(map(str, mixtures)) or "", ", ".join(map(str, mixtures))])
+    listed = [str(layer) for layer in mixtures]
+    enum = draw.choice([mixtures, ",".join(listed), ", ".join(listed)])
     config = {
         "norm_expert_weight": draw.random() < 0.5, "moe_layers_enum": enum,
         "rope_theta": draw.choice([500000.0, 10000, 100.0]),

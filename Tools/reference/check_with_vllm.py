@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +68,8 @@ def vllm_logprobs(folder: Path, ids: list[int], vocabulary: int, dtype: str) -> 
 
     engine = LLM(
         model=str(folder), dtype=dtype, enforce_eager=True, max_model_len=256, max_num_seqs=1,
-        enable_prefix_caching=False, seed=0, max_logprobs=vocabulary, skip_tokenizer_init=True,
-        disable_log_stats=True,
+        enable_prefix_caching=False, seed=0, max_logprobs=vocabulary, disable_log_stats=True,
+        skip_tokenizer_init="text_config" not in json.loads((folder / "config.json").read_text()),
     )  # fmt: skip
     sampling = SamplingParams(
         temperature=0, max_tokens=1, prompt_logprobs=vocabulary, detokenize=False, ignore_eos=True
@@ -108,6 +109,7 @@ def main() -> int:
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--tokens", type=int, default=31)
+    parser.add_argument("--verbose", action="store_true", help="show why vLLM refuses")
     arguments = parser.parse_args()
     differing = 0
     for folder in arguments.models:
@@ -116,6 +118,8 @@ def main() -> int:
             try:
                 agrees = compare(folder, arguments.dtype, arguments.tokens)
             except Exception as error:  # vLLM raises whatever its parts raise
+                if arguments.verbose:
+                    traceback.print_exc()
                 print(f"{folder.name}: refused by vLLM: {str(error).splitlines()[-1][:200]}")
                 agrees = True
             sys.stdout.flush()

@@ -62,12 +62,12 @@ class Recipe:
     tokens: int = 32
 
 
-# Head dimension 32 where vLLM is to compute the same file: it is the smallest that vLLM takes.
+# Head dimension 32 and hidden size a multiple of 32 where vLLM is to compute the same file.
 SMALL = Shape(32, 4, (0, 3), 64, 4, 32, 24, 6, 3, 24, 40, 288)
 MEDIUM = Shape(64, 4, (0, 3), 80, 4, 32, 40, 8, 3, 24, 40, 288)
 ODD = Shape(52, 3, (0,), 61, 3, 18, 37, 5, 2, 23, 29, 277)
 BLOCKS = Shape(136, 2, (0,), 140, 6, 24, 132, 4, 2, 40, 132, 273)
-SPLIT = Shape(40, 2, (1,), 80, 3, 32, 48, 5, 3, 32, 32, 288)
+SPLIT = Shape(64, 2, (1,), 48, 3, 32, 48, 4, 3, 24, 32, 288)
 
 RECIPES = [
     Recipe(
@@ -98,7 +98,7 @@ RECIPES = [
         Shape(32, 3, (0,), 64, 4, 32, 24, 5, 2, 24, 40, 288), config={"moe_layers_enum": None}),
     Recipe(
         "all-experts-bf16", "no dense layer, every expert chosen (top 4 of 4)",
-        Shape(48, 2, (), 64, 4, 32, 24, 4, 4, 32, 40, 288), "BF16"),
+        Shape(64, 2, (), 64, 4, 32, 24, 4, 4, 32, 40, 288), "BF16"),
     Recipe(
         "mixed-bf16", "BF16 linears, F32 norms and router", SMALL, "BF16",
         wide_kinds=("norm", "router")),

@@ -103,9 +103,9 @@ def rope_frequencies(config: TextConfig) -> tuple[np.ndarray, float]:
 
     "longrope" (formerly "su") divides every frequency by a factor of its own and stretches cos
     and sin by sqrt(1 + ln(scale) / ln(original)), scale being `factor` or else the configured
-    context over the original one. The long list applies to the whole model when its context exceeds the original,
-    as vLLM has it; transformers picks the list anew for each length of the sequence, which would
-    change the keys of earlier tokens.
+    context over the original one. The long list applies to the whole model when its context
+    exceeds the original, as vLLM has it; transformers picks the list anew for each length of the
+    sequence, which would change the keys of earlier tokens.
     """
     exponent = np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim
     frequencies = config.theta**-exponent
