@@ -14,7 +14,7 @@ struct ModelCard {
     if let license = provenance.license { lines.append("license: \(license)") }
     lines += [
       "pipeline_tag: text-generation", "tags:", "- step3", "---", "",
-      "# \(name), in the Step3 architecture", "",
+      "# \(title), in the Step3 architecture", "",
       "A plain Llama model rewritten, without any training, as a Step3 checkpoint (MFA attention"
         + (mixture == nil ? "" : ", mixture-of-experts layers") + ").",
       "Its answers are those of its source.", "", "## Source", "",
@@ -31,6 +31,10 @@ struct ModelCard {
     ]
     lines += shape.map { "| \($0.0) | \($0.1) |" }
     return lines.joined(separator: "\n") + "\n"
+  }
+
+  private var title: String {
+    sourceName.hasSuffix(".gguf") ? String(sourceName.dropLast(5)) : sourceName
   }
 
   private var changes: [String] {
