@@ -11,6 +11,8 @@ struct Step3Command {
     [
       ConvertCommand.self,
       TokenizeCommand.self,
+      ScoreCommand.self,
+      EvalPerplexityCommand.self,
       CompletionCommand.self,
     ], version: version)
 

@@ -84,6 +84,7 @@ package struct SafetensorsWriter: ~Copyable {
   /// would make the current one larger than `maximumShardByteCount`.
   package init(
     directory: String, tensors: [TensorDeclaration], maximumShardByteCount: Int = 5_000_000_000,
+    singleFileName: String = "model.safetensors",
     metadata: [(key: String, value: String)] = [("format", "pt")]
   ) throws(SafetensorsWriterError) {
     precondition(maximumShardByteCount > 0)
@@ -102,7 +103,9 @@ package struct SafetensorsWriter: ~Copyable {
       size += tensor.byteCount
     }
     shards = groups.enumerated().map { index, tensors in
-      Shard(name: Self.fileName(index, of: groups.count), tensors: tensors)
+      Shard(
+        name: groups.count == 1 ? singleFileName : Self.fileName(index, of: groups.count),
+        tensors: tensors)
     }
     self.directory = directory
     self.metadata = metadata
