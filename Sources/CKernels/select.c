@@ -4,6 +4,7 @@
 static const char *missing_avx2(void) {
   if (!__builtin_cpu_supports("avx2")) return "AVX2";
   if (!__builtin_cpu_supports("fma")) return "FMA";
+  if (!__builtin_cpu_supports("f16c")) return "F16C";
   return "";
 }
 
@@ -35,7 +36,7 @@ const char *ck_missing(const char *name) {
 const ck_kernels *ck_select(const char *limit) {
   const ck_kernels *const tables[] = {
 #if defined(__x86_64__)
-      &ck_avx512,
+      &ck_avx512, &ck_avx2,
 #endif
       &ck_reference};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {

@@ -1,0 +1,144 @@
+// The AVX2 set: conversions and element-wise kernels.
+// Matrix products and attention have files of their own.
+#if defined(__x86_64__)
+#include "x86_avx2.h"
+
+static int32_t operand_kind(int32_t format, int32_t activation) {
+  (void)format;
+  return activation == CK_ACTIVATION_BFLOAT16 ? CK_OPERAND_ROUNDED : CK_OPERAND_FLOAT32;
+}
+
+CK_AVX2 static void prepare(int32_t kind, void *row, const float *source, size_t columns) {
+  if (kind > CK_OPERAND_ROUNDED) {
+    ck_reference.prepare(kind, row, source, columns);
+    return;
+  }
+  for (size_t k = 0; k < ck_operand_bytes(kind, columns) / 4; k += 8) {
+    __m256 x = k < columns ? load8(source + k, columns - k) : _mm256_setzero_ps();
+    _mm256_store_ps((float *)row + k, kind == CK_OPERAND_ROUNDED ? round8(x) : x);
+  }
+}
+
+static void widen(
+    int32_t format, float *y, const void *row, const float *scales, size_t columns) {
+  ck_reference.widen(format, y, row, scales, columns);
+}
+
+static void store_bfloat16(
+    const ck_kv *kv, size_t slot, const float *key, const float *value) {
+  ck_reference.store_bfloat16(kv, slot, key, value);
+}
+
+static void store_float32(const ck_kv *kv, size_t slot, const float *key, const float *value) {
+  ck_reference.store_float32(kv, slot, key, value);
+}
+
+// ---- Element-wise: y[i] from x[i], the tail masked, so that an element's bits do not depend on
+// where it stands.
+
+#define EACH8(count) for (size_t i = 0, left = (count); i < (count); i += 8, left -= 8)
+#define LOAD(from) load8((from) + i, left)
+#define STORE(to, value) store8((to) + i, value, left)
+
+CK_AVX2 static void attention_merge(
+    float *state, const float *partial, size_t count, size_t dimension) {
+  for (size_t h = 0; h < count; h++, state += dimension + 2, partial += dimension + 2) {
+    float largest = partial[0] > state[0] ? partial[0] : state[0];
+    __m256 keep = _mm256_set1_ps(ck_exp(state[0] - largest));
+    __m256 join = _mm256_set1_ps(ck_exp(partial[0] - largest));
+    EACH8(dimension + 1) {
+      __m256 sum = _mm256_mul_ps(LOAD(state + 1), keep);
+      STORE(state + 1, _mm256_fmadd_ps(LOAD(partial + 1), join, sum));
+    }
+    state[0] = largest;
+  }
+}
+
+CK_AVX2 static void attention_finish(
+    float *output, const float *state, size_t count, size_t dimension) {
+  for (size_t h = 0; h < count; h++, state += dimension + 2, output += dimension) {
+    __m256 factor = _mm256_set1_ps(1 / state[1]);
+    EACH8(dimension) STORE(output, _mm256_mul_ps(LOAD(state + 2), factor));
+  }
+}
+
+CK_AVX2 static void rms_norm(
+    float *y, const float *x, const float *weight, size_t count, float epsilon) {
+  __m256 squares[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  EACH8(count) squares[i / 8 % 2] = _mm256_fmadd_ps(LOAD(x), LOAD(x), squares[i / 8 % 2]);
+  float mean = lanes_sum(squares[0], squares[1]) / (float)count;
+  __m256 factor = _mm256_set1_ps(1 / sqrtf(mean + epsilon));
+  EACH8(count) STORE(y, _mm256_mul_ps(_mm256_mul_ps(LOAD(x), factor), LOAD(weight)));
+}
+
+CK_AVX2 static void rotary(
+    float *x, const float *cosine, const float *sine, size_t heads, size_t dimension) {
+  size_t half = dimension / 2;
+  for (size_t h = 0; h < heads; h++, x += dimension) {
+    EACH8(half) {
+      __m256 a = LOAD(x), b = LOAD(x + half), c = LOAD(cosine), s = LOAD(sine);
+      STORE(x, _mm256_fmsub_ps(a, c, _mm256_mul_ps(b, s)));
+      STORE(x + half, _mm256_fmadd_ps(b, c, _mm256_mul_ps(a, s)));
+    }
+  }
+}
+
+CK_AVX2 static void swiglu(float *y, const float *gate, const float *up, size_t count) {
+  EACH8(count) {
+    __m256 g = LOAD(gate), one = _mm256_set1_ps(1);
+    __m256 below = _mm256_add_ps(exp8(_mm256_sub_ps(_mm256_setzero_ps(), g)), one);
+    STORE(y, _mm256_mul_ps(_mm256_div_ps(g, below), LOAD(up)));
+  }
+}
+
+CK_AVX2 static void add(float *y, const float *x, size_t count) {
+  EACH8(count) STORE(y, _mm256_add_ps(LOAD(y), LOAD(x)));
+}
+
+CK_AVX2 static void add_scaled(float *y, const float *x, float factor, size_t count) {
+  EACH8(count) STORE(y, _mm256_fmadd_ps(LOAD(x), _mm256_set1_ps(factor), LOAD(y)));
+}
+
+CK_AVX2 static void round_bfloat16(float *y, const float *x, size_t count) {
+  EACH8(count) STORE(y, round8(LOAD(x)));
+}
+
+CK_AVX2 static void log_sum_exp(
+    const float *x, size_t count, float *largest, size_t *index, float *sum) {
+  float best = -INFINITY;
+  size_t at = 0;
+  for (size_t i = 0; i < count; i++)
+    if (x[i] > best) best = x[i], at = i;
+  __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  EACH8(count) {
+    __m256 v = LOAD(x), seen = _mm256_castsi256_ps(lane_mask(left));
+    __m256 number = _mm256_and_ps(seen, _mm256_cmp_ps(v, v, _CMP_ORD_Q));
+    __m256 weight = _mm256_and_ps(number, exp8(_mm256_sub_ps(v, _mm256_set1_ps(best))));
+    sums[i / 8 % 2] = _mm256_add_ps(sums[i / 8 % 2], weight);
+  }
+  *largest = best, *index = at, *sum = lanes_sum(sums[0], sums[1]);
+}
+
+const ck_kernels ck_avx2 = {
+    .name = "avx2",
+    .operand_kind = operand_kind,
+    .prepare = prepare,
+    .linear_float32 = ck_avx2_linear_float32,
+    .linear_bfloat16 = ck_avx2_linear_bfloat16,
+    .linear_e4m3 = ck_avx2_linear_e4m3,
+    .store_bfloat16 = store_bfloat16,
+    .store_float32 = store_float32,
+    .attend_bfloat16 = ck_avx2_attend_bfloat16,
+    .attend_float32 = ck_avx2_attend_float32,
+    .attention_merge = attention_merge,
+    .attention_finish = attention_finish,
+    .rms_norm = rms_norm,
+    .rotary = rotary,
+    .swiglu = swiglu,
+    .add = add,
+    .add_scaled = add_scaled,
+    .round_bfloat16 = round_bfloat16,
+    .widen = widen,
+    .log_sum_exp = log_sum_exp,
+};
+#endif
