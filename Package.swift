@@ -78,6 +78,7 @@ let package = Package(
       "Serving",
       imports: [
         "Inference", "Tokenization", "Sampling", "OutputParsing", "ConstrainedDecoding", "CEvent",
+        "JSONScanning",
       ], resources: [.copy("Resources")]),
     .executableTarget(
       name: "step3",
@@ -115,7 +116,8 @@ let package = Package(
       "InferenceTests",
       imports: ["Inference", "Kernels", "Sampling", "Scheduling", "Tensors", "TestSupport"]),
     tests("CommandLineInterfaceTests", imports: ["CommandLineInterface"]),
-    tests("ServingTests", imports: ["Serving", "TestSupport"]),
+    tests(
+      "ServingTests", imports: ["Serving", "Inference", "Sampling", "JSONScanning", "TestSupport"]),
     tests("EndToEndTests", imports: ["TestSupport"]),
   ],
   swiftLanguageModes: [.v6]

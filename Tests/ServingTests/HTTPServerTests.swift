@@ -40,6 +40,8 @@ final class PathHandler: HTTPHandler {
     }
   }
 
+  func commonHeaders(_ request: HTTPRequest) -> [HTTPField] { [] }
+
   func refusal(status: Int, reason: String, method: String, target: String) -> HTTPResponse {
     HTTPResponse(status: status, contentType: "application/json", body: Array(reason.utf8))
   }
@@ -76,7 +78,7 @@ private func get(_ path: String, _ more: String = "") -> String {
     try await withServer { server, _ in
       let client = RawClient(port: server.port)
       client.send(get("/now") + get("/echo") + get("/now", "Connection: close\r\n"))
-      let answers = client.receiveAll()
+      let answers = await client.receiveAll()
       #expect(answers.split(separator: "HTTP/1.1 200 OK").count == 3)
       #expect(answers.hasSuffix("now"))
     }
@@ -86,11 +88,11 @@ private func get(_ path: String, _ more: String = "") -> String {
     try await withServer { server, _ in
       let client = RawClient(port: server.port)
       client.send(get("/stream"))
-      let first = client.receive { $0.hasSuffix("0\r\n\r\n") }
+      let first = await client.receive { $0.hasSuffix("0\r\n\r\n") }
       #expect(first.contains("Transfer-Encoding: chunked"))
       #expect(first.contains("data: 4\n\n"))
       client.send(get("/now"))
-      #expect(client.receive { $0.hasSuffix("now") }.hasPrefix("HTTP/1.1 200 OK"))
+      #expect(await client.receive { $0.hasSuffix("now") }.hasPrefix("HTTP/1.1 200 OK"))
     }
   }
 
@@ -101,12 +103,13 @@ private func get(_ path: String, _ more: String = "") -> String {
         ("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", 413),
         (get("/now", "A: \(String(repeating: "a", count: 70_000))\r\n"), 431),
       ] {
-        let answer = RawClient(port: server.port).send(text).receiveAll()
+        let answer = await RawClient(port: server.port).send(text).receiveAll()
         #expect(answer.hasPrefix("HTTP/1.1 \(status) "))
         #expect(answer.contains("Content-Type: application/json"))
       }
       // Garbage behind a good request: that one is answered, then the connection closes.
-      let answer = RawClient(port: server.port).send(get("/slow") + "GARBAGE\r\n\r\n").receiveAll()
+      let answer = await RawClient(port: server.port).send(get("/slow") + "GARBAGE\r\n\r\n")
+        .receiveAll()
       #expect(answer.hasPrefix("HTTP/1.1 200 OK"))
       #expect(answer.hasSuffix("late"))
     }
@@ -118,11 +121,11 @@ private func get(_ path: String, _ more: String = "") -> String {
       client.send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
       let chunk = "8000\r\n" + String(repeating: "a", count: 0x8000) + "\r\n"
       for _ in 0..<10 { client.send(chunk) }
-      #expect(client.receiveAll().hasPrefix("HTTP/1.1 413 "))
+      #expect(await client.receiveAll().hasPrefix("HTTP/1.1 413 "))
       let fitting = RawClient(port: server.port)
       fitting.send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\(chunk)")
       fitting.send("0\r\n\r\n")
-      #expect(fitting.receive { $0.hasSuffix("bytes") }.hasSuffix("32768 bytes"))
+      #expect(await fitting.receive { $0.hasSuffix("bytes") }.hasSuffix("32768 bytes"))
     }
   }
 
@@ -142,11 +145,11 @@ private func get(_ path: String, _ more: String = "") -> String {
       let client = RawClient(port: server.port)
       client.send(get("/slow"))
       client.finishSending()
-      #expect(client.receiveAll().hasSuffix("late"))
+      #expect(await client.receiveAll().hasSuffix("late"))
       let streaming = RawClient(port: server.port)
       streaming.send(get("/stream"))
       streaming.finishSending()
-      #expect(streaming.receiveAll().contains("data: 4\n\n"))
+      #expect(await streaming.receiveAll().contains("data: 4\n\n"))
     }
   }
 
@@ -164,7 +167,7 @@ private func get(_ path: String, _ more: String = "") -> String {
       try await Task.sleep(for: .milliseconds(100))
       #expect(handler.written.withLock { $0 } < 32 << 20)
       #expect(
-        RawClient(port: server.port).send(get("/now", "Connection: close\r\n")).receiveAll()
+        await RawClient(port: server.port).send(get("/now", "Connection: close\r\n")).receiveAll()
           .hasSuffix("now"))
       client.close()
       #expect(await eventually { handler.gone.withLock { $0 } == 1 })
@@ -173,7 +176,7 @@ private func get(_ path: String, _ more: String = "") -> String {
 
   @Test func cutsOffRequestsThatTakeTooLong() async throws {
     try await withServer(change: { $0.headSeconds = 0.5 }) { server, _ in
-      let answer = RawClient(port: server.port).send("GET / HTTP/1.1\r\nHo").receiveAll()
+      let answer = await RawClient(port: server.port).send("GET / HTTP/1.1\r\nHo").receiveAll()
       #expect(answer.hasPrefix("HTTP/1.1 408 "))
     }
   }
@@ -182,7 +185,7 @@ private func get(_ path: String, _ more: String = "") -> String {
     try await withServer(change: { $0.keepAliveSeconds = 0.5 }) { server, _ in
       let client = RawClient(port: server.port)
       client.send(get("/idle-stream"))
-      #expect(client.receive { $0.contains(": keep-alive\n\n") }.contains(": keep-alive\n\n"))
+      #expect(await client.receive { $0.contains(": keep-alive\n\n") }.contains(": keep-alive\n\n"))
     }
   }
 

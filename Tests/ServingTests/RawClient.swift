@@ -1,10 +1,13 @@
 import Glibc
 
-/// A blocking TCP client that sends bytes as they are; for what no well-behaved client would send.
+/// A TCP client that sends bytes as they are; for what no well-behaved client would send.
 final class RawClient {
   private let descriptor: Int32
 
+  private let timeoutSeconds: Int
+
   init(port: Int, timeoutSeconds: Int = 10) {
+    self.timeoutSeconds = timeoutSeconds
     descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -17,9 +20,6 @@ final class RawClient {
       }
     }
     precondition(code == 0, "cannot connect to the test server")
-    var timeout = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
-    unsafe setsockopt(
-      descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
   }
 
   deinit { close() }
@@ -54,19 +54,27 @@ final class RawClient {
   }
 
   /// What arrives until `isEnough` says so, the peer closes, or the time is over.
-  func receive(until isEnough: (String) -> Bool) -> String {
+  ///
+  /// Polls instead of blocking, for the server's tasks run on the same few threads as the tests.
+  func receive(until isEnough: (String) -> Bool) async -> String {
     var received: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 65_536)
-    while !isEnough(String(decoding: received, as: UTF8.self)) {
-      let count = unsafe recv(descriptor, &buffer, buffer.count, 0)
-      if count <= 0 { break }
-      received += buffer[..<count]
+    let end = ContinuousClock.now + .seconds(timeoutSeconds)
+    while ContinuousClock.now < end, !isEnough(String(decoding: received, as: UTF8.self)) {
+      let count = unsafe recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+      if count > 0 {
+        received += buffer[..<count]
+      } else if count < 0 && (errno == EAGAIN || errno == EINTR) {
+        try? await Task.sleep(for: .milliseconds(1))
+      } else {
+        break
+      }
     }
     return String(decoding: received, as: UTF8.self)
   }
 
   /// Everything until the peer closes.
-  func receiveAll() -> String {
-    receive { _ in false }
+  func receiveAll() async -> String {
+    await receive { _ in false }
   }
 }

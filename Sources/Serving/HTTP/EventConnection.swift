@@ -158,7 +158,8 @@ final class EventConnection {
         unsafe EventConnection.from(context)?.didComplete()
       }, Unmanaged.passUnretained(self).toOpaque())
     let received = unsafe read(request, number: number)
-    if let response = loop.handler.immediate(received) {
+    if var response = loop.handler.immediate(received) {
+      response.headers += loop.handler.commonHeaders(received)
       respond(response)
       return
     }
@@ -188,6 +189,9 @@ final class EventConnection {
         unsafe header = cevent_next_header(field)
       }
     }
+    received.id =
+      received.header("x-request-id").flatMap { Identifiers.isUsable($0) ? $0 : nil }
+      ?? Identifiers.make("req_")
     if let host = unsafe request.pointee.remote_host {
       received.client = unsafe String(cString: host)
     }

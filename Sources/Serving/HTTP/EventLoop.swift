@@ -194,7 +194,9 @@ final class EventLoop: @unchecked Sendable {
 
   /// Hands a request over to the handler's task.
   func start(_ request: HTTPRequest, number: UInt64, on connection: EventConnection) {
-    let exchange = HTTPExchange(request: request, number: number, commands: commands)
+    let exchange = HTTPExchange(
+      request: request, number: number, commands: commands,
+      commonHeaders: handler.commonHeaders(request))
     exchanges[number] = connection
     let handler = handler
     connection.exchange = exchange

@@ -26,10 +26,15 @@ package final class HTTPExchange: Sendable {
 
   private enum Phase { case waiting, streaming, ended }
 
-  init(request: HTTPRequest, number: UInt64, commands: LoopCommandQueue) {
+  private let commonHeaders: [HTTPField]
+
+  init(
+    request: HTTPRequest, number: UInt64, commands: LoopCommandQueue, commonHeaders: [HTTPField]
+  ) {
     self.request = request
     self.number = number
     self.commands = commands
+    self.commonHeaders = commonHeaders
   }
 
   /// Whether the client has left; writing is pointless then, and harmless.
@@ -49,7 +54,10 @@ package final class HTTPExchange: Sendable {
       state.status = response.status
       return true
     }
-    if isFirst { commands.post(.respond(number, response)) }
+    guard isFirst else { return }
+    var response = response
+    response.headers += commonHeaders
+    commands.post(.respond(number, response))
   }
 
   /// Begins an answer whose body comes in pieces. With `keepAlive` set, an event-stream comment is
@@ -61,7 +69,8 @@ package final class HTTPExchange: Sendable {
       state.status = status
       return true
     }
-    if isFirst { commands.post(.begin(number, status, headers, keepAlive: keepAlive)) }
+    guard isFirst else { return }
+    commands.post(.begin(number, status, headers + commonHeaders, keepAlive: keepAlive))
   }
 
   /// Sends the next piece of the body; waits while the client is behind. False if it has left.

@@ -10,6 +10,9 @@ package protocol HTTPHandler: Sendable {
   /// Answers through the exchange. Its task is cancelled when the client leaves.
   func handle(_ exchange: HTTPExchange) async
 
+  /// Header fields that every answer to the request carries.
+  func commonHeaders(_ request: HTTPRequest) -> [HTTPField]
+
   /// The answer to bytes that are no acceptable request.
   func refusal(status: Int, reason: String, method: String, target: String) -> HTTPResponse
 }

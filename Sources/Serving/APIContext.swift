@@ -1,0 +1,57 @@
+import Inference
+import Synchronization
+
+/// What all routes share.
+final class APIContext: Sendable {
+  let engine: any GenerationEngine
+  let settings: APISettings
+  let metrics = ServerMetrics()
+  let responses: ResponseStore
+  let started = ContinuousClock.now
+  /// Seconds since 1970 when the server started, for `created` of the models.
+  let startedAt = WallClock.seconds
+  private let text = Mutex<(any ModelText)?>(nil)
+
+  init(engine: any GenerationEngine, settings: APISettings) {
+    self.engine = engine
+    self.settings = settings
+    responses = ResponseStore(
+      capacity: settings.storedResponseCount, seconds: settings.storedResponseSeconds)
+  }
+
+  func install(_ text: any ModelText) {
+    self.text.withLock { $0 = text }
+  }
+
+  /// The model, once it is loaded and serving.
+  func servedModel() throws(APIError) -> ServedModel {
+    switch engine.state {
+    case .loading(let progress):
+      throw .loading(fraction: progress.fraction, secondsLeft: progress.estimatedSecondsLeft)
+    case .draining: throw .engine(.draining)
+    case .stopped: throw .engine(.engineStopped)
+    case .ready: break
+    }
+    guard let facts = engine.model, let text = text.withLock({ $0 }) else {
+      throw .loading(fraction: 1, secondsLeft: nil)
+    }
+    return ServedModel(text: text, facts: facts)
+  }
+
+  /// The name to answer with for the model a request asks for.
+  func resolve(model name: String?) throws(APIError) -> String {
+    guard let name, !name.isEmpty else { return settings.modelNames.first ?? "" }
+    guard settings.modelNames.contains(name) else { throw .unknownModel(name: name) }
+    return name
+  }
+
+  /// Starts a run of what was prepared.
+  func run(_ prepared: PreparedGeneration, _ model: ServedModel) throws(APIError) -> GenerationRun {
+    try GenerationRun(prepared, engine: engine, model: model, metrics: metrics)
+  }
+
+  /// `system_fingerprint` of answers.
+  func fingerprint(_ model: ServedModel) -> String {
+    "step3-\(settings.version)-\(model.facts.fingerprint)"
+  }
+}

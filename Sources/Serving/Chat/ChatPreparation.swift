@@ -1,0 +1,79 @@
+import Inference
+import OutputParsing
+import Sampling
+
+extension ChatRequest {
+  /// Renders and tokenises the prompt and checks it against the context.
+  func prepared(
+    id: String, model: ServedModel, settings: APISettings
+  ) throws(APIError) -> PreparedGeneration {
+    let offered = offeredTools
+    var input = input
+    input.tools = offered.isEmpty ? nil : offered.map(\.json)
+    let rendered = try model.text.render(input)
+    let prompt = try model.text.encode(rendered, addsSpecialTokens: addsSpecialTokens)
+    if let constraint { throw constraint.notYetOffered }
+    let parsesReasoning = settings.parsesReasoning && reasoning.isSeparate
+    let format = OutputFormat(
+      parsesReasoning: parsesReasoning, startsInReasoning: Self.opensThinking(rendered),
+      parsesTools: settings.parsesTools && !offered.isEmpty,
+      keepsOnlyFirstCall: !allowsParallelCalls, tools: offered.map(\.signature))
+    let request = try options.request(id: id, prompt: prompt, model: model)
+    return PreparedGeneration(
+      requests: [request], format: format, options: options, promptTexts: [rendered])
+  }
+
+  /// Whether the prompt leaves a think block open.
+  static func opensThinking(_ prompt: String) -> Bool {
+    var tail = prompt[...]
+    while let last = tail.last, last.isWhitespace { tail.removeLast() }
+    return tail.hasSuffix("<think>")
+  }
+}
+
+extension ConstraintSpecification {
+  var notYetOffered: APIError {
+    .notImplemented(path: "response_format", reason: "is not offered by this build.")
+  }
+}
+
+extension GenerationOptions {
+  /// The engine request for one prompt; `seedOffset` tells the prompts of a batch apart.
+  func request(
+    id: String, prompt: [Int], model: ServedModel, defaultMaximum: Int? = nil, path: String = ""
+  ) throws(APIError) -> GenerationRequest {
+    var prompt = prompt
+    if let kept = truncatedPromptCount, prompt.count > kept {
+      prompt = Array(prompt.suffix(kept))
+    }
+    let context = model.facts.contextLength
+    guard !prompt.isEmpty else {
+      throw .badField(path: path.isEmpty ? "messages" : path, reason: "gives an empty prompt.")
+    }
+    let wanted = maximumTokens ?? defaultMaximum
+    guard prompt.count < context || (wanted == 0 && prompt.count <= context) else {
+      throw .contextTooLong(
+        promptTokenCount: prompt.count, maximumTokens: nil, contextLength: context)
+    }
+    let maximum = wanted ?? (context - prompt.count)
+    guard prompt.count <= context - maximum else {
+      throw .contextTooLong(
+        promptTokenCount: prompt.count, maximumTokens: maximum, contextLength: context)
+    }
+    guard sampling.minTokens <= maximum else {
+      throw .badField(path: "min_tokens", reason: "must not be above max_tokens, \(maximum).")
+    }
+    return GenerationRequest(
+      id: id, prompt: prompt, sampling: sampling, seed: seed, choiceCount: choiceCount,
+      maximumTokens: maximum, stopTokenIDs: stopTokenIDs,
+      ignoreEndOfSequence: ignoresEndOfSequence, promptLogprobCount: promptLogprobCount,
+      priority: priority, cacheSalt: cacheSalt, thinkingTokenBudget: thinkingTokenBudget)
+  }
+}
+
+extension OutputFormat {
+  /// Text as it is: nothing is told apart.
+  static var plain: OutputFormat {
+    OutputFormat(parsesReasoning: false, startsInReasoning: false, parsesTools: false)
+  }
+}

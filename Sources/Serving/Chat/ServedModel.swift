@@ -1,0 +1,62 @@
+package import Inference
+
+/// A loaded model as the routes see it.
+package struct ServedModel: Sendable {
+  package let text: any ModelText
+  package let facts: ModelFacts
+
+  package init(text: any ModelText, facts: ModelFacts) {
+    self.text = text
+    self.facts = facts
+  }
+}
+
+/// Choices made when the server is started that decide how requests are read and answered.
+package struct APISettings: Sendable {
+  /// The names the model answers to; the first one is written in answers.
+  package var modelNames = ["step3"]
+  /// Keys that open the API; none leaves it open.
+  package var keys: [String] = []
+  package var defaults = SamplingDefaults()
+  package var limits = RequestLimits()
+  /// Whether think blocks are told from answers.
+  package var parsesReasoning = true
+  /// Whether tool calls are told from answers.
+  package var parsesTools = true
+  /// Under which names reasoning is sent.
+  package var reasoningField = ReasoningField.reasoningContent
+  /// Origins that browsers may call from besides our own; `*` for any.
+  package var allowedOrigins: [String] = []
+  /// Whether the chat page is served at `/`.
+  package var servesPage = true
+  /// Whether `/metrics` needs a key.
+  package var guardsMetrics = false
+  /// Whether metrics are also printed under vLLM's names.
+  package var printsVLLMMetrics = false
+  /// Whether `/health` answers 503 until the model is loaded.
+  package var strictHealth = false
+  /// How many responses are kept, and for how long.
+  package var storedResponseCount = 1000
+  package var storedResponseSeconds = 3600.0
+  /// Whether a timings object rides on answers.
+  package var includesTimings = false
+  package var version = "0.1.0"
+
+  package init() {}
+}
+
+/// Under which names reasoning is sent.
+package enum ReasoningField: String, Sendable, CaseIterable {
+  case reasoningContent = "reasoning_content"
+  case reasoning
+  case both
+
+  /// The member names.
+  var names: [String] {
+    switch self {
+    case .reasoningContent: ["reasoning_content"]
+    case .reasoning: ["reasoning"]
+    case .both: ["reasoning_content", "reasoning"]
+    }
+  }
+}
