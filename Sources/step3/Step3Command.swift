@@ -13,6 +13,8 @@ struct Step3Command {
       TokenizeCommand.self,
       ScoreCommand.self,
       EvalPerplexityCommand.self,
+      BenchLimitsCommand.self,
+      BenchKernelsCommand.self,
       CompletionCommand.self,
     ], version: version)
 

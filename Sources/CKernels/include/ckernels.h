@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ckaffinity.h"
+#include "ckprobes.h"
+
 #define CK_SENDABLE __attribute__((swift_attr("@Sendable")))
 
 // How the elements of a weight matrix are stored.
