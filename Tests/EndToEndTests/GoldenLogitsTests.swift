@@ -2,8 +2,7 @@ import TestSupport
 import Testing
 
 /// Every kernel set on every tiny checkpoint, through the command line.
-@Suite(.enabled(if: hasCommand("Score"), "needs the score command"))
-struct GoldenLogitsTests {
+@Suite struct GoldenLogitsTests {
   @Test(
     "logits equal the reference's",
     arguments: TinyCheckpoint.names, Machine.kernelSets)
