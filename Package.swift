@@ -102,7 +102,9 @@ let package = Package(
     tests("SamplingTests", imports: ["Sampling", "TestSupport"]),
     tests("OutputParsingTests", imports: ["OutputParsing", "JSONScanning", "TestSupport"]),
     tests("ConstrainedDecodingTests", imports: ["ConstrainedDecoding", "JSONScanning", "TestSupport"]),
-    tests("ConversionTests", imports: ["Conversion", "Tensors", "TestSupport"]),
+    tests(
+      "ConversionTests",
+      imports: ["Conversion", "JSONScanning", "ModelConfiguration", "Tensors", "TestSupport"]),
     tests(
       "Step3ModelTests",
       imports: [

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Derives router rows for upcycled layers from a model's real activations.
 
-    python3 derive_router.py MODEL.gguf TOKENIZER.json TEXT.txt PROMPTS.json OUT [--layers 6,13,20,27]
+    python3 derive_router.py MODEL.gguf TOKENIZER.json TEXT.txt PROMPTS.json OUT [--layers 6,13,20]
 
 Upcycled experts are identical copies, so the router cannot change an answer; it should send
 different tokens to different experts, and about equally many to each. For every layer: the inputs

@@ -39,6 +39,7 @@ class LlamaSource:
             data = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
             self.weights[tensor.name] = data.reshape([int(n) for n in reversed(tensor.shape)])
         self.factors = self.weights.get("rope_freqs.weight")
+        self.magnitude = 1.0
 
     def field(self, key, default=None):
         if key not in self.fields:
@@ -56,10 +57,10 @@ class LlamaSource:
         half = self.head_dim // 2
         frequency = self.theta ** (-np.arange(half, dtype=np.float64) / half)
         if self.factors is not None:
-            frequency = frequency / self.factors.astype(np.float64)
+            frequency = frequency / np.asarray(self.factors, np.float64)
         angle = np.arange(first, first + len(x))[:, None] * frequency
-        cos = np.cos(angle).astype(np.float32)[:, None]
-        sin = np.sin(angle).astype(np.float32)[:, None]
+        cos = (np.cos(angle) * self.magnitude).astype(np.float32)[:, None]
+        sin = (np.sin(angle) * self.magnitude).astype(np.float32)[:, None]
         a, b = x[..., 0::2], x[..., 1::2]
         out = np.empty_like(x)
         out[..., 0::2] = a * cos - b * sin
