@@ -64,6 +64,11 @@ package struct ModelRuntime: ~Copyable {
     contextLength = context
   }
 
+  /// What steps of this model read and compute.
+  package var traffic: ModelTraffic {
+    ModelTraffic(decoder: decoder, feedForward: feedForward.layers)
+  }
+
   /// Most rows whose logits one call gives.
   package var logitRowLimit: Int { output.rowLimit }
 

@@ -3,7 +3,8 @@ package import ModelConfiguration
 
 /// The feed-forward half computed in this process.
 package struct LocalFeedForward: FeedForward, ~Copyable, Sendable {
-  private let layers: [FeedForwardLayer]
+  /// The layers.
+  package let layers: [FeedForwardLayer]
   private let compute: Compute
   private var scratch: FeedForwardScratch
 

@@ -38,6 +38,7 @@ package struct ModelLoader {
     let decoder = TextDecoder(
       configuration: c, activation: activation, embedding: embedding, layers: layers,
       finalNorm: try vector(names.finalNorm, count: c.hiddenSize), outputHead: head,
+      isTied: isTied,
       rotaryTable: RotaryTable(
         frequencies: c.rotary.frequencies(headDimension: c.headDimension),
         magnitude: c.rotary.magnitude, positionCount: c.contextLength),

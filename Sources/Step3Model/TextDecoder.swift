@@ -34,6 +34,8 @@ package struct TextDecoder: Sendable {
   package let finalNorm: NormWeight
   /// [V, D].
   package let outputHead: WeightMatrix
+  /// Whether the head is the embedding.
+  package let isTied: Bool
   /// Cosines and sines for every position of the context.
   package let rotaryTable: RotaryTable
   package let compute: Compute

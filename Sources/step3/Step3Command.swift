@@ -9,12 +9,15 @@ struct Step3Command {
   /// Every command, in the order of the help; a new one is added here.
   static let table = CommandTable(
     [
+      InspectCommand.self,
       ConvertCommand.self,
       TokenizeCommand.self,
       ScoreCommand.self,
       EvalPerplexityCommand.self,
       BenchLimitsCommand.self,
       BenchKernelsCommand.self,
+      BenchDecodeCommand.self,
+      BenchPrefillCommand.self,
       CompletionCommand.self,
     ], version: version)
 

@@ -2,7 +2,8 @@ import TestSupport
 import Testing
 
 /// Every kernel set on every tiny checkpoint, through the command line.
-@Suite struct GoldenLogitsTests {
+@Suite(.enabled(if: hasCommand("Score"), "needs the score command"))
+struct GoldenLogitsTests {
   @Test(
     "logits equal the reference's",
     arguments: TinyCheckpoint.names, Machine.kernelSets)
