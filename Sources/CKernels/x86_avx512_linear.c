@@ -6,181 +6,233 @@
 // activations needs 10 loads for 24 dot products. A pair (hi, lo) is two rows of activations whose
 // accumulators are added before the tree.
 //
-// Tokens come in blocks that stay in the second-level cache. Packing weights into panels lost:
-// it needs a pass over memory that decoding cannot pay, and other bits for one token.
+// Two loops share that order. One or two rows of activations that stay in the first cache take
+// one row of weights after the other: a single stream is what the hardware prefetches best.
+// Otherwise groups of rows are walked in blocks of columns, so that activations are read from the
+// first cache, with the accumulators in scratch between blocks; meanwhile the next group, which
+// lies behind this one in memory, is prefetched in the order of its addresses. Prefetching the
+// rows' own streams, or a single stream that runs well by itself, made both slower.
 #if defined(__x86_64__)
 #include "x86_avx512.h"
 
 #define TILE_ROWS 4
-#define TILE_TOKENS 6
-#define TOKEN_BLOCK_BYTES 360448  // of prepared activations
+#define TILE_OPERANDS 6            // prepared rows; a pair has two for each token
+#define GROUP_ROWS 8
+#define STREAM_BYTES 20480         // of prepared rows that stay in the first cache
+#define BLOCK_BYTES 2048           // of each row, between trips of the accumulators to scratch
+#define WIDE_OPERANDS 24           // from here the trips cost more than the blocks give
+#define OPERAND_BLOCK_BYTES 360448 // of prepared rows that stay in the second cache
 
 typedef struct {
-  const uint8_t *weights;  // first row of the tile
-  size_t weight_stride;    // bytes
-  const uint8_t *operand;  // first prepared row of the tile
-  size_t operand_stride;   // bytes
-  size_t columns;
-  float *output;
-  size_t output_stride;    // floats
+  const uint8_t *weights;
+  size_t weight_stride;   // bytes
+  const uint8_t *operand;
+  size_t operand_stride;  // bytes from prepared row to prepared row
+  float *sums;            // [rows][sum_stride] vectors
+  size_t sum_stride;      // prepared rows of the token block
+  size_t begin, end;      // bytes of each row
+  const uint8_t *ahead;   // what to prefetch meanwhile
 } tile;
 
-// Adds up the accumulators of a tile and writes the outputs.
-CK_AVX512_INLINE void write_tile(
-    const tile *t, int rows, int tokens, int parts, __m512 sums[TILE_ROWS][TILE_TOKENS]) {
-  CK_UNROLL for (int j = 0; j < tokens / parts; j++) {
-    __m512 total[TILE_ROWS];
-    CK_UNROLL for (int i = 0; i < rows; i++)
-      total[i] = parts == 1 ? sums[i][j] : _mm512_add_ps(sums[i][2 * j], sums[i][2 * j + 1]);
-    float *output = t->output + (size_t)j * t->output_stride;
-    if (rows == 4)
-      _mm_storeu_ps(output, lanes_sum4(total[0], total[1], total[2], total[3]));
-    else
-      CK_UNROLL for (int i = 0; i < rows; i++) output[i] = lanes_sum(total[i]);
-  }
+CK_AVX512_INLINE __m512 add_product(__m512 sum, __m512i w, __m512i x, int half) {
+  return half ? _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x)
+              : _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
 }
 
-CK_AVX512_INLINE __m512bh load_bfloat16(const uint8_t *at) {
-  return (__m512bh)_mm512_loadu_si512(at);
+CK_AVX512_INLINE __mmask32 byte_tail(size_t bytes) {
+  return (__mmask32)((1u << bytes / 2) - 1);
 }
 
-CK_AVX512_INLINE void tile_bfloat16(const tile *t, int rows, int tokens, int parts) {
-  __m512 sums[TILE_ROWS][TILE_TOKENS];
+CK_AVX512_INLINE void add_tile(const tile *t, int rows, int operands, int half, int prefetch) {
+  __m512 sums[TILE_ROWS][TILE_OPERANDS];
   CK_UNROLL for (int i = 0; i < rows; i++)
-    CK_UNROLL for (int j = 0; j < tokens; j++) sums[i][j] = _mm512_setzero_ps();
-  size_t full = t->columns / 32 * 64, bytes = t->columns * 2;
-  for (size_t k = 0; k < full; k += 64) {
-    __m512bh w[TILE_ROWS];
-    CK_UNROLL for (int i = 0; i < rows; i++)
-      w[i] = load_bfloat16(t->weights + (size_t)i * t->weight_stride + k);
-    CK_UNROLL for (int j = 0; j < tokens; j++) {
-      __m512bh x = load_bfloat16(t->operand + (size_t)j * t->operand_stride + k);
-      CK_UNROLL for (int i = 0; i < rows; i++) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], w[i], x);
+    CK_UNROLL for (int j = 0; j < operands; j++)
+      sums[i][j] = t->begin == 0 ? _mm512_setzero_ps()
+                                 : _mm512_load_ps(t->sums + 16 * (i * t->sum_stride + j));
+  size_t full = t->begin + (t->end - t->begin) / 64 * 64;
+  const uint8_t *ahead = t->ahead;
+  for (size_t k = t->begin; k < full; k += 64, ahead += 64 * rows) {
+    __m512i w[TILE_ROWS];
+    CK_UNROLL for (int i = 0; i < rows; i++) {
+      w[i] = _mm512_loadu_si512(t->weights + i * t->weight_stride + k);
+      if (prefetch) _mm_prefetch((const char *)ahead + 64 * i, _MM_HINT_T1);
+    }
+    CK_UNROLL for (int j = 0; j < operands; j++) {
+      __m512i x = _mm512_load_si512(t->operand + j * t->operand_stride + k);
+      CK_UNROLL for (int i = 0; i < rows; i++) sums[i][j] = add_product(sums[i][j], w[i], x, half);
     }
   }
-  if (full < bytes) {
-    __mmask32 mask = (1u << (bytes - full) / 2) - 1;
+  if (full < t->end) {
+    __mmask32 mask = byte_tail(t->end - full);
     CK_UNROLL for (int i = 0; i < rows; i++) {
-      const uint8_t *at = t->weights + (size_t)i * t->weight_stride + full;
-      __m512bh w = (__m512bh)_mm512_maskz_loadu_epi16(mask, at);
-      CK_UNROLL for (int j = 0; j < tokens; j++) {
-        __m512bh x = load_bfloat16(t->operand + (size_t)j * t->operand_stride + full);
-        sums[i][j] = _mm512_dpbf16_ps(sums[i][j], w, x);
+      __m512i w = _mm512_maskz_loadu_epi16(mask, t->weights + i * t->weight_stride + full);
+      CK_UNROLL for (int j = 0; j < operands; j++) {
+        __m512i x = _mm512_load_si512(t->operand + j * t->operand_stride + full);
+        sums[i][j] = add_product(sums[i][j], w, x, half);
       }
     }
   }
-  write_tile(t, rows, tokens, parts, sums);
-}
-
-CK_AVX512_INLINE void tile_float32(const tile *t, int rows, int tokens, int parts) {
-  __m512 sums[TILE_ROWS][TILE_TOKENS];
   CK_UNROLL for (int i = 0; i < rows; i++)
-    CK_UNROLL for (int j = 0; j < tokens; j++) sums[i][j] = _mm512_setzero_ps();
-  size_t full = t->columns / 16 * 64, bytes = t->columns * 4;
-  for (size_t k = 0; k < full; k += 64) {
-    __m512 w[TILE_ROWS];
-    CK_UNROLL for (int i = 0; i < rows; i++)
-      w[i] = _mm512_loadu_ps(t->weights + (size_t)i * t->weight_stride + k);
-    CK_UNROLL for (int j = 0; j < tokens; j++) {
-      __m512 x = _mm512_loadu_ps(t->operand + (size_t)j * t->operand_stride + k);
-      CK_UNROLL for (int i = 0; i < rows; i++) sums[i][j] = _mm512_fmadd_ps(w[i], x, sums[i][j]);
-    }
-  }
-  if (full < bytes) {
-    __mmask16 mask = tail_mask16((bytes - full) / 4);
-    CK_UNROLL for (int i = 0; i < rows; i++) {
-      __m512 w = _mm512_maskz_loadu_ps(mask, t->weights + (size_t)i * t->weight_stride + full);
-      CK_UNROLL for (int j = 0; j < tokens; j++) {
-        __m512 x = _mm512_loadu_ps(t->operand + (size_t)j * t->operand_stride + full);
-        sums[i][j] = _mm512_fmadd_ps(w, x, sums[i][j]);
-      }
-    }
-  }
-  write_tile(t, rows, tokens, parts, sums);
+    CK_UNROLL for (int j = 0; j < operands; j++)
+      _mm512_store_ps(t->sums + 16 * (i * t->sum_stride + j), sums[i][j]);
 }
 
-// One function per number of prepared rows; rows of weights by four, then one by one.
-#define TILES(kind, tokens, parts)                                                        \
-  CK_AVX512 static void kind##_##tokens##_##parts(tile t, size_t rows) {                  \
-    for (; rows >= 4; rows -= 4, t.weights += 4 * t.weight_stride, t.output += 4)         \
-      tile_##kind(&t, 4, tokens, parts);                                                  \
-    for (; rows > 0; rows--, t.weights += t.weight_stride, t.output++)                    \
-      tile_##kind(&t, 1, tokens, parts);                                                  \
+// One function per number of prepared rows: four rows of weights with and without prefetching,
+// or one row.
+#define TILE(type, half, operands)                                                             \
+  CK_AVX512 static void type##_4_##operands##_ahead(const tile *t) {                           \
+    add_tile(t, 4, operands, half, 1);                                                         \
+  }                                                                                            \
+  CK_AVX512 static void type##_4_##operands(const tile *t) {                                   \
+    add_tile(t, 4, operands, half, 0);                                                         \
+  }                                                                                            \
+  CK_AVX512 static void type##_1_##operands(const tile *t) {                                   \
+    add_tile(t, 1, operands, half, 0);                                                         \
   }
-// Few rows of activations wait for memory: there one stream of weights is the fastest.
-#define STREAM(kind, tokens, parts)                                                       \
-  CK_AVX512 static void kind##_##tokens##_##parts(tile t, size_t rows) {                  \
-    for (; rows > 0; rows--, t.weights += t.weight_stride, t.output++)                    \
-      tile_##kind(&t, 1, tokens, parts);                                                  \
-  }
-STREAM(bfloat16, 1, 1)
-STREAM(bfloat16, 2, 1)
-TILES(bfloat16, 3, 1)
-TILES(bfloat16, 4, 1)
-TILES(bfloat16, 5, 1)
-TILES(bfloat16, 6, 1)
-STREAM(bfloat16, 2, 2)
-TILES(bfloat16, 4, 2)
-TILES(bfloat16, 6, 2)
-STREAM(float32, 1, 1)
-STREAM(float32, 2, 1)
-TILES(float32, 3, 1)
-TILES(float32, 4, 1)
-TILES(float32, 5, 1)
-TILES(float32, 6, 1)
-
-typedef void (*tiles_fn)(tile t, size_t rows);
-
-// By number of prepared rows, from 1; a pair has two for each token.
-static const tiles_fn bfloat16_tiles[TILE_TOKENS] = {
-    bfloat16_1_1, bfloat16_2_1, bfloat16_3_1, bfloat16_4_1, bfloat16_5_1, bfloat16_6_1};
-static const tiles_fn pair_tiles[TILE_TOKENS] = {
-    NULL, bfloat16_2_2, NULL, bfloat16_4_2, NULL, bfloat16_6_2};
-static const tiles_fn float32_tiles[TILE_TOKENS] = {
-    float32_1_1, float32_2_1, float32_3_1, float32_4_1, float32_5_1, float32_6_1};
-
-static void run_linear(
-    const ck_linear *task, const tiles_fn *tiles, size_t width, size_t parts, size_t row0,
-    size_t row1, size_t token0, size_t token1) {
-  size_t stride = task->operand_stride / parts, step = TILE_TOKENS / parts;
-  size_t block = TOKEN_BLOCK_BYTES / task->operand_stride / step * step;
-  if (block < step) block = step;
-  tile t = {
-      .weight_stride = task->columns * width,
-      .operand_stride = stride,
-      .columns = task->columns,
-      .output_stride = task->output_stride,
+#define TILES(type, half)                                                                      \
+  TILE(type, half, 1) TILE(type, half, 2) TILE(type, half, 3)                                  \
+  TILE(type, half, 4) TILE(type, half, 5) TILE(type, half, 6)                                  \
+  static const tile_fn type##_tiles[3][TILE_OPERANDS] = {                                      \
+      {type##_4_1_ahead, type##_4_2_ahead, type##_4_3_ahead,                                   \
+       type##_4_4_ahead, type##_4_5_ahead, type##_4_6_ahead},                                  \
+      {type##_4_1, type##_4_2, type##_4_3, type##_4_4, type##_4_5, type##_4_6},                \
+      {type##_1_1, type##_1_2, type##_1_3, type##_1_4, type##_1_5, type##_1_6},                \
   };
-  for (size_t begin = token0; begin < token1; begin += block) {
-    size_t end = token1 - begin < block ? token1 : begin + block;
-    // Four rows of weights at a time stay in the first cache while the block's tokens pass.
-    size_t rows = end - begin > step ? TILE_ROWS : row1 - row0;
-    for (size_t row = row0; row < row1; row += rows) {
-      if (row1 - row < rows) rows = row1 - row;
-      for (size_t token = begin; token < end; token += step) {
-        size_t count = end - token < step ? end - token : step;
-        t.weights = (const uint8_t *)task->values + row * t.weight_stride;
-        t.operand = (const uint8_t *)task->operand + token * task->operand_stride;
-        t.output = task->output + token * task->output_stride + row;
-        tiles[count * parts - 1](t, rows);
+typedef void (*tile_fn)(const tile *t);
+TILES(bfloat16, 1)
+TILES(float32, 0)
+
+// ---- Groups of rows in blocks of columns.
+
+// Adds the lanes of a group's accumulators and writes the outputs.
+CK_AVX512 static void write_group(
+    const float *sums, size_t rows, size_t tokens, size_t parts, float *output, size_t stride) {
+  size_t row_floats = 16 * tokens * parts;
+  for (size_t t = 0; t < tokens; t++, sums += 16 * parts, output += stride) {
+    for (size_t i = 0; i < rows;) {
+      size_t step = rows - i >= 4 ? 4 : 1;
+      __m512 v[4];
+      for (size_t r = 0; r < step; r++) {
+        const float *at = sums + (i + r) * row_floats;
+        v[r] = _mm512_load_ps(at);
+        if (parts == 2) v[r] = _mm512_add_ps(v[r], _mm512_load_ps(at + 16));
       }
+      if (step == 4)
+        _mm_storeu_ps(output + i, lanes_sum4(v[0], v[1], v[2], v[3]));
+      else
+        output[i] = lanes_sum(v[0]);
+      i += step;
     }
   }
 }
 
-void ck_avx512_linear_bfloat16(
-    const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,
-    void *scratch) {
-  (void)scratch;
-  int pair = task->operand_kind == CK_OPERAND_PAIR;
-  run_linear(
-      task, pair ? pair_tiles : bfloat16_tiles, 2, pair ? 2 : 1, row0, row1, token0, token1);
+// The rows of a group over all columns, for `operands` prepared rows from t.operand.
+static void run_group(
+    tile t, const tile_fn tiles[3][TILE_OPERANDS], size_t rows, size_t bytes, size_t operands) {
+  const uint8_t *weights = t.weights, *operand = t.operand;
+  const uint8_t *ahead = weights + rows * t.weight_stride;
+  float *sums = t.sums;
+  size_t block = operands >= WIDE_OPERANDS ? bytes : BLOCK_BYTES;
+  t.sum_stride = operands;
+  for (t.begin = 0; t.begin < bytes; t.begin = t.end) {
+    t.end = bytes - t.begin < block ? bytes : t.begin + block;
+    for (size_t i = 0; i < rows;) {
+      size_t step = rows - i >= TILE_ROWS ? TILE_ROWS : 1;
+      t.weights = weights + i * t.weight_stride;
+      t.ahead = ahead;
+      for (size_t j = 0; j < operands; j += TILE_OPERANDS) {
+        size_t count = operands - j < TILE_OPERANDS ? operands - j : TILE_OPERANDS;
+        t.operand = operand + j * t.operand_stride;
+        t.sums = sums + 16 * (i * operands + j);
+        tiles[step == 1 ? 2 : j > 0][count - 1](&t);
+      }
+      ahead += step * (t.end - t.begin);
+      i += step;
+    }
+  }
 }
 
-void ck_avx512_linear_float32(
+static void run_groups(
+    const ck_linear *task, const tile_fn tiles[3][TILE_OPERANDS], size_t width, size_t parts,
+    size_t row0, size_t row1, size_t token0, size_t token1, void *scratch) {
+  size_t bytes = task->columns * width;
+  size_t step = TILE_OPERANDS / parts;
+  size_t block = OPERAND_BLOCK_BYTES / task->operand_stride / step * step;
+  if (block < step) block = step;
+  if (block > 96) block = 96;
+  for (size_t token = token0; token < token1; token += block) {
+    size_t tokens = token1 - token < block ? token1 - token : block;
+    for (size_t row = row0; row < row1; row += GROUP_ROWS) {
+      size_t rows = row1 - row < GROUP_ROWS ? row1 - row : GROUP_ROWS;
+      tile t = {
+          .weights = (const uint8_t *)task->values + row * bytes,
+          .weight_stride = bytes,
+          .operand = (const uint8_t *)task->operand + token * task->operand_stride,
+          .operand_stride = task->operand_stride / parts,
+          .sums = scratch,
+      };
+      run_group(t, tiles, rows, bytes, tokens * parts);
+      write_group(
+          scratch, rows, tokens, parts,
+          task->output + token * task->output_stride + row, task->output_stride);
+    }
+  }
+}
+
+// ---- One row of weights after the other, for one or two prepared rows.
+
+CK_AVX512_INLINE void stream(
+    const ck_linear *task, size_t row0, size_t row1, size_t token, int operands, int parts,
+    size_t width) {
+  size_t bytes = task->columns * width, full = bytes / 64 * 64;
+  size_t stride = task->operand_stride / (size_t)parts;
+  const uint8_t *x = (const uint8_t *)task->operand + token * task->operand_stride;
+  float *output = task->output + token * task->output_stride;
+  int half = width == 2;
+  for (size_t row = row0; row < row1; row++) {
+    const uint8_t *w = (const uint8_t *)task->values + row * bytes;
+    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (size_t k = 0; k < full; k += 64) {
+      __m512i v = _mm512_loadu_si512(w + k);
+      CK_UNROLL for (int j = 0; j < operands; j++)
+        sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + k), half);
+    }
+    if (full < bytes) {
+      __m512i v = _mm512_maskz_loadu_epi16(byte_tail(bytes - full), w + full);
+      CK_UNROLL for (int j = 0; j < operands; j++)
+        sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + full), half);
+    }
+    if (parts == 2) sums[0] = _mm512_add_ps(sums[0], sums[1]);
+    output[row] = lanes_sum(sums[0]);
+    if (parts == 1 && operands == 2) output[task->output_stride + row] = lanes_sum(sums[1]);
+  }
+}
+
+CK_AVX512 void ck_avx512_linear_bfloat16(
     const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,
     void *scratch) {
-  (void)scratch;
-  run_linear(task, float32_tiles, 4, 1, row0, row1, token0, token1);
+  size_t parts = task->operand_kind == CK_OPERAND_PAIR ? 2 : 1, tokens = token1 - token0;
+  int fits = tokens * parts * task->columns * 2 <= STREAM_BYTES;
+  if (fits && tokens == 1 && parts == 1)
+    stream(task, row0, row1, token0, 1, 1, 2);
+  else if (fits && tokens == 2 && parts == 1)
+    stream(task, row0, row1, token0, 2, 1, 2);
+  else if (fits && tokens == 1)
+    stream(task, row0, row1, token0, 2, 2, 2);
+  else
+    run_groups(task, bfloat16_tiles, 2, parts, row0, row1, token0, token1, scratch);
+}
+
+CK_AVX512 void ck_avx512_linear_float32(
+    const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,
+    void *scratch) {
+  size_t tokens = token1 - token0;
+  int fits = tokens * task->columns * 4 <= STREAM_BYTES;
+  if (fits && tokens == 1)
+    stream(task, row0, row1, token0, 1, 1, 4);
+  else if (fits && tokens == 2)
+    stream(task, row0, row1, token0, 2, 1, 4);
+  else
+    run_groups(task, float32_tiles, 4, 1, row0, row1, token0, token1, scratch);
 }
 #endif
