@@ -41,6 +41,8 @@ struct Step3ConfigurationFile {
       object["rope_scaling"] = .null
     }
     object["max_position_embedding"] = .integer(model.contextLength)
+    // The plural is what other readers ask for where positions are scaled.
+    object["max_position_embeddings"] = .integer(model.contextLength)
     object["max_seq_len"] = .integer(model.contextLength)
     object["tie_word_embeddings"] = false
     object["torch_dtype"] = elementType == .float32 ? "float32" : "bfloat16"
