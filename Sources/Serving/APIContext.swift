@@ -7,6 +7,7 @@ final class APIContext: Sendable {
   let settings: APISettings
   let metrics = ServerMetrics()
   let responses: ResponseStore
+  let pages: Pages
   let started = ContinuousClock.now
   /// Seconds since 1970 when the server started, for `created` of the models.
   let startedAt = WallClock.seconds
@@ -15,6 +16,7 @@ final class APIContext: Sendable {
   init(engine: any GenerationEngine, settings: APISettings) {
     self.engine = engine
     self.settings = settings
+    pages = Pages(settings)
     responses = ResponseStore(
       capacity: settings.storedResponseCount, seconds: settings.storedResponseSeconds)
   }

@@ -42,7 +42,7 @@ package final class APIServer: HTTPHandler {
     case .metrics: return HealthRoutes.metrics(context)
     case .models: return ModelRoutes.list(context)
     case .openAPI: return PageRoutes.openAPI(context)
-    case .docs: return PageRoutes.docs()
+    case .docs: return PageRoutes.docs(context)
     case .page: return PageRoutes.page(context) ?? failure(.unknownPath(path: "/"), request)
     case .icon: return PageRoutes.icon()
     default: return nil
@@ -107,6 +107,15 @@ package final class APIServer: HTTPHandler {
   ) async throws(APIError) -> RequestSummary {
     switch route {
     case .chatCompletions: return try await ChatCompletionsRoute.handle(exchange, context)
+    case .completions: return try await CompletionsRoute.handle(exchange, context)
+    case .messages: return try await MessagesRoute.handle(exchange, context)
+    case .countTokens: return try MessagesRoute.count(exchange, context)
+    case .responses: return try await ResponsesRoute.handle(exchange, context)
+    case .response: return try ResponsesRoute.stored(parameter, exchange, context)
+    case .cancelResponse: return try ResponsesRoute.cancel(parameter, exchange, context)
+    case .tokenize: return try TokenizeRoutes.tokenize(exchange, context)
+    case .detokenize: return try TokenizeRoutes.detokenize(exchange, context)
+    case .tokenizerInfo: return try TokenizeRoutes.information(exchange, context)
     case .health: return try await HealthRoutes.generate(exchange, context)
     case .model:
       exchange.respond(try ModelRoutes.retrieve(parameter, context))

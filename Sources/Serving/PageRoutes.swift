@@ -1,7 +1,29 @@
 import Foundation
 import JSONScanning
 
-/// The chat page, the description of the API, and what goes with them.
+/// The chat page and the description of the API, read when the server is made.
+struct Pages: Sendable {
+  let chat: [UInt8]
+  let docs: [UInt8]
+  let openAPI: [UInt8]
+
+  init(_ settings: APISettings) {
+    chat = settings.servesPage ? Self.resource("chat.html") : []
+    docs = Self.resource("docs.html")
+    openAPI =
+      OpenAPIDocument.json(
+        Self.resource("openapi.json"), version: settings.version,
+        needsKey: !settings.keys.isEmpty
+      ).bytes
+  }
+
+  private static func resource(_ name: String) -> [UInt8] {
+    let url = Bundle.module.bundleURL.appendingPathComponent("Resources/\(name)")
+    return (try? Data(contentsOf: url)).map { [UInt8]($0) } ?? []
+  }
+}
+
+/// The routes that people look at.
 enum PageRoutes {
   private static let policy =
     "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -9,18 +31,15 @@ enum PageRoutes {
 
   /// The chat page, nil when it is switched off.
   static func page(_ context: APIContext) -> HTTPResponse? {
-    guard context.settings.servesPage, let body = resource("chat", "html") else { return nil }
-    return html(body)
+    context.pages.chat.isEmpty ? nil : html(context.pages.chat)
   }
 
-  static func docs() -> HTTPResponse {
-    html(resource("docs", "html") ?? [])
+  static func docs(_ context: APIContext) -> HTTPResponse {
+    html(context.pages.docs)
   }
 
   static func openAPI(_ context: APIContext) -> HTTPResponse {
-    HTTPResponse(
-      contentType: "application/json",
-      body: OpenAPIDocument.json(version: context.settings.version).bytes)
+    HTTPResponse(contentType: "application/json", body: context.pages.openAPI)
   }
 
   static func icon() -> HTTPResponse {
@@ -39,14 +58,5 @@ enum PageRoutes {
         HTTPField("Content-Security-Policy", policy), HTTPField("Cache-Control", "no-cache"),
         HTTPField("X-Content-Type-Options", "nosniff"),
       ])
-  }
-
-  private static func resource(_ name: String, _ type: String) -> [UInt8]? {
-    guard
-      let url = Bundle.module.url(
-        forResource: name, withExtension: type, subdirectory: "Resources"),
-      let data = try? Data(contentsOf: url)
-    else { return nil }
-    return [UInt8](data)
   }
 }

@@ -207,3 +207,21 @@ extension GenerationOptions {
     return sequences
   }
 }
+
+extension GenerationOptions {
+  /// Options of the routes that know few sampling fields: temperature, top_p and top_k.
+  init(defaults: SamplingDefaults, fields: FieldReader) throws(APIError) {
+    try self.init(defaults: defaults)
+    let temperature = try fields.number("temperature") ?? defaults.temperature
+    let topP = try fields.number("top_p") ?? defaults.topP
+    let topK = try fields.integer("top_k") ?? defaults.topK
+    do throws(SamplingError) {
+      sampling = try SamplingParameters(
+        temperature: temperature, topK: topK, topP: topP, minP: defaults.minP,
+        repetitionPenalty: defaults.repetitionPenalty)
+    } catch {
+      let path = error.parameter.map { fields.path($0.rawValue) } ?? ""
+      throw .badField(path: path, reason: "cannot be used: \(error).")
+    }
+  }
+}

@@ -17,11 +17,27 @@ final class ResponseStore: Sendable {
   private struct State {
     var entries: [String: (entry: Entry, stored: ContinuousClock.Instant, use: Int)] = [:]
     var uses = 0
+    var running: Set<String> = []
   }
 
   init(capacity: Int, seconds: Double) {
     self.capacity = capacity
     lifetime = .seconds(seconds)
+  }
+
+  /// Notes that a response is being made.
+  func begin(_ id: String) {
+    state.withLock { _ = $0.running.insert(id) }
+  }
+
+  /// Notes that it is no longer.
+  func end(_ id: String) {
+    state.withLock { _ = $0.running.remove(id) }
+  }
+
+  /// Whether a response is being made.
+  func isRunning(_ id: String) -> Bool {
+    state.withLock { $0.running.contains(id) }
   }
 
   func store(_ entry: Entry, id: String) {

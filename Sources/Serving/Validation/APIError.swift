@@ -39,12 +39,11 @@ extension APIError {
   /// The HTTP status.
   package var status: Int {
     switch self {
-    case .badBody, .badField, .contextTooLong: 400
+    case .badBody, .badField, .contextTooLong, .notImplemented: 400
     case .unauthorized: 401
     case .unknownModel, .unknownPath, .notStored: 404
     case .wrongMethod: 405
     case .notJSON: 415
-    case .notImplemented: 501
     case .loading: 503
     case .transport(let status, _): status
     case .internal: 500
