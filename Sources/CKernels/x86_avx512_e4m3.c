@@ -3,22 +3,29 @@
 // 64 codes are 32 lanes of 16 bits. Shifting puts sign, exponent and mantissa of the even codes
 // (and of the odd ones) where BF16 has them; setting the exponent's upper bits to 0b0111 makes the
 // value 2^-8 of the true one with one ternary operation, because the exponent then needs no
-// addition. So the operand comes with the even ones first, the factors are multiplied by 2^8, and
+// addition. So the operand comes with the even ones first, outputs are multiplied by 2^8, and
 // only groups with subnormal, zero or NaN codes look them up in a table. All values are exact.
+// The alternative, a byte permutation through a table of 128 entries, needs as many operations
+// and AVX-512 VBMI; it ran 12 % slower from memory.
 //
 // A block of 128 columns gives one partial vector per output, which is multiplied by the block's
-// factor and added to the running one. A pair's lo rows continue their hi row's partial vector.
-// Many tokens share rows that are widened once into scratch; few tokens widen in registers.
-// The alternative, a byte permutation through a table of 128 entries, needs the same operations
-// without the branch, and AVX-512 VBMI; it ran 12 % slower from memory.
+// factor and added to the running one. A pair's lo row continues its hi row's partial vector.
+//
+// Three loops share that order. One or two prepared rows that stay in the first cache widen
+// weights in registers, row after row. A few tokens take groups of rows in blocks of columns,
+// widened into the first cache while the next group is prefetched. Many tokens share rows that
+// are widened once, over all columns.
 #if defined(__x86_64__)
 #include "x86_avx512.h"
 
 #define TILE_ROWS 4
 #define TILE_TOKENS 3
-#define STREAM_TOKENS 4           // up to here weights are widened in registers
-#define TOKEN_BLOCK_BYTES 262144  // of prepared activations
-#define WIDE_BYTES (1 << 20)      // of widened rows
+#define GROUP_ROWS 8
+#define STREAM_BYTES 20480         // of prepared rows that stay in the first cache
+#define BLOCK_COLUMNS 1024         // widened at a time for few tokens
+#define FEW_TOKENS 16
+#define OPERAND_BLOCK_BYTES 262144 // of prepared rows that stay in the second cache
+#define WIDE_BYTES (1 << 20)       // of widened rows in scratch, before the sums
 
 typedef struct {
   __m512i even, odd;
@@ -29,21 +36,14 @@ static const uint16_t repairs[32] = {
     0x0000, 0x3700, 0x3780, 0x37c0, 0x3800, 0x3820, 0x3840, 0x3860, [31] = 0x7fc0,
 };
 
-CK_AVX512 __attribute__((noinline, cold)) static widened repair(__m512i codes, widened w) {
-  const __m512i table = _mm512_loadu_si512(repairs), sign = _mm512_set1_epi16((short)0x8000);
+// `codes` in the low bytes of the lanes; `wide` is their widened form, whose signs are right.
+CK_AVX512_INLINE __m512i repair(__m512i codes, __m512i wide) {
   const __m512i exponent = _mm512_set1_epi16(0x78), magnitude = _mm512_set1_epi16(0x7f);
-  __m512i high = _mm512_srli_epi16(codes, 8);
-  __mmask32 even = _mm512_testn_epi16_mask(codes, exponent) |
-                   _mm512_cmpeq_epi16_mask(_mm512_and_si512(codes, magnitude), magnitude);
-  __mmask32 odd = _mm512_testn_epi16_mask(high, exponent) |
-                  _mm512_cmpeq_epi16_mask(_mm512_and_si512(high, magnitude), magnitude);
-  __m512i evens = _mm512_permutexvar_epi16(codes, table);
-  __m512i odds = _mm512_permutexvar_epi16(high, table);
-  evens = _mm512_or_si512(evens, _mm512_and_si512(w.even, sign));
-  odds = _mm512_or_si512(odds, _mm512_and_si512(w.odd, sign));
-  w.even = _mm512_mask_mov_epi16(w.even, even, evens);
-  w.odd = _mm512_mask_mov_epi16(w.odd, odd, odds);
-  return w;
+  __mmask32 wrong = _mm512_testn_epi16_mask(codes, exponent) |
+                    _mm512_cmpeq_epi16_mask(_mm512_and_si512(codes, magnitude), magnitude);
+  __m512i right = _mm512_permutexvar_epi16(codes, _mm512_loadu_si512(repairs));
+  __m512i sign = _mm512_and_si512(wide, _mm512_set1_epi16((short)0x8000));
+  return _mm512_mask_mov_epi16(wide, wrong, _mm512_or_si512(right, sign));
 }
 
 // 64 codes, times 2^-8.
@@ -58,7 +58,10 @@ CK_AVX512_INLINE widened widen64(__m512i codes) {
   // Doubled and less 16, the codes 0 to 7 and 127 of either sign are the largest bytes.
   __m512i order = _mm512_sub_epi8(_mm512_add_epi8(codes, codes), _mm512_set1_epi8(16));
   __mmask64 wrong = _mm512_cmpge_epu8_mask(order, _mm512_set1_epi8((char)238));
-  if (__builtin_expect(wrong != 0, 0)) w = repair(codes, w);
+  if (__builtin_expect(wrong != 0, 0)) {
+    w.even = repair(codes, w.even);
+    w.odd = repair(_mm512_srli_epi16(codes, 8), w.odd);
+  }
   return w;
 }
 
@@ -71,186 +74,257 @@ CK_AVX512_INLINE __m512 add_product(__m512 sum, __m512i w, const uint8_t *x) {
   return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)_mm512_load_si512(x));
 }
 
-CK_AVX512_INLINE __m512 block_factor(const float *scales, size_t block) {
-  return _mm512_set1_ps(ck_load_float((const uint8_t *)scales + 4 * block) * 256);
+CK_AVX512_INLINE __m512 block_factor(const uint8_t *scales, size_t block) {
+  return _mm512_set1_ps(ck_load_float(scales + 4 * block));
 }
 
+static const uint8_t *row_scales(const ck_linear *task, size_t row) {
+  size_t blocks = (task->columns + CK_SCALE_BLOCK - 1) / CK_SCALE_BLOCK;
+  return (const uint8_t *)task->scales + 4 * (row / CK_SCALE_BLOCK * blocks);
+}
+
+// ---- Few prepared rows: a row of weights at a time, widened in registers.
+
+// Adds `left` columns (at most a block's) to the partial vectors; `left` is a constant but in the
+// last block.
+CK_AVX512_INLINE void stream_block(
+    const uint8_t *row, size_t left, const uint8_t *x, size_t stride, int tokens, int parts,
+    __m512 partial[2]) {
+  CK_UNROLL for (int g = 0; g < 2; g++) {
+    if ((size_t)g * 64 >= left) break;
+    widened w = widen64(load_codes(row + g * 64, left - (size_t)g * 64));
+    CK_UNROLL for (int j = 0; j < tokens; j++) {
+      CK_UNROLL for (int part = 0; part < parts; part++) {
+        const uint8_t *at = x + (size_t)(j * parts + part) * stride + g * 128;
+        partial[j] = add_product(partial[j], w.even, at);
+        partial[j] = add_product(partial[j], w.odd, at + 64);
+      }
+    }
+  }
+}
+
+CK_AVX512_INLINE void stream(
+    const ck_linear *task, size_t row0, size_t row1, size_t token, int tokens, int parts) {
+  size_t columns = task->columns, stride = task->operand_stride / (size_t)parts;
+  const uint8_t *operand = (const uint8_t *)task->operand + token * task->operand_stride;
+  for (size_t row = row0; row < row1; row++) {
+    const uint8_t *w = (const uint8_t *)task->values + row * columns, *x = operand;
+    const uint8_t *scales = row_scales(task, row);
+    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (size_t k = 0; k < columns; k += CK_SCALE_BLOCK, x += 2 * CK_SCALE_BLOCK, scales += 4) {
+      __m512 partial[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+      if (columns - k >= CK_SCALE_BLOCK)
+        stream_block(w + k, CK_SCALE_BLOCK, x, stride, tokens, parts, partial);
+      else
+        stream_block(w + k, columns - k, x, stride, tokens, parts, partial);
+      CK_UNROLL for (int j = 0; j < tokens; j++)
+        sums[j] = _mm512_fmadd_ps(partial[j], block_factor(scales, 0), sums[j]);
+    }
+    float *output = task->output + token * task->output_stride + row;
+    CK_UNROLL for (int j = 0; j < tokens; j++)
+      output[(size_t)j * task->output_stride] = lanes_sum(sums[j]) * 256;
+  }
+}
+
+// ---- More: rows widened into scratch, padded to whole groups of 64.
+
 typedef struct {
+  const uint8_t *wide;     // first widened row of the tile, from column `begin`
+  size_t wide_stride;      // bytes
   const uint8_t *operand;  // first prepared row
   size_t operand_stride;   // bytes from prepared row to prepared row
-  size_t columns;
+  size_t begin, end;       // columns
+  int last;                // the block that ends the row
+  const uint8_t *scales[TILE_ROWS];
+  float *sums;             // [rows][sum_stride] vectors, between blocks
+  size_t sum_stride;
   float *output;
   size_t output_stride;    // floats
 } tile;
 
-// ---- Few tokens: a row at a time, widened in registers.
-
-CK_AVX512_INLINE void stream_row(
-    const tile *t, const uint8_t *row, const float *scales, int tokens, int parts) {
-  __m512 sums[STREAM_TOKENS];
-  CK_UNROLL for (int j = 0; j < tokens; j++) sums[j] = _mm512_setzero_ps();
-  size_t columns = t->columns;
-  for (size_t k = 0; k < columns; k += CK_SCALE_BLOCK) {
-    __m512 partial[STREAM_TOKENS];
-    CK_UNROLL for (int j = 0; j < tokens; j++) partial[j] = _mm512_setzero_ps();
-    CK_UNROLL for (int g = 0; g < 2; g++) {
-      if (k + (size_t)g * 64 >= columns) break;
-      widened w = widen64(load_codes(row + k + g * 64, columns - k - (size_t)g * 64));
-      CK_UNROLL for (int j = 0; j < tokens; j++) {
-        CK_UNROLL for (int part = 0; part < parts; part++) {
-          const uint8_t *x =
-              t->operand + (size_t)(j * parts + part) * t->operand_stride + 2 * k + g * 128;
-          partial[j] = add_product(partial[j], w.even, x);
-          partial[j] = add_product(partial[j], w.odd, x + 64);
-        }
-      }
-    }
-    __m512 factor = block_factor(scales, k / CK_SCALE_BLOCK);
-    CK_UNROLL for (int j = 0; j < tokens; j++)
-      sums[j] = _mm512_fmadd_ps(partial[j], factor, sums[j]);
+CK_AVX512_INLINE void finish_tile(
+    const tile *t, int rows, int tokens, __m512 sums[TILE_ROWS][TILE_TOKENS]) {
+  if (!t->last) {
+    CK_UNROLL for (int i = 0; i < rows; i++)
+      CK_UNROLL for (int j = 0; j < tokens; j++)
+        _mm512_store_ps(t->sums + 16 * (i * t->sum_stride + j), sums[i][j]);
+    return;
   }
-  CK_UNROLL for (int j = 0; j < tokens; j++)
-    t->output[(size_t)j * t->output_stride] = lanes_sum(sums[j]);
+  CK_UNROLL for (int j = 0; j < tokens; j++) {
+    float *output = t->output + j * t->output_stride;
+    if (rows == 4) {
+      __m128 four = lanes_sum4(sums[0][j], sums[1][j], sums[2][j], sums[3][j]);
+      _mm_storeu_ps(output, _mm_mul_ps(four, _mm_set1_ps(256)));
+    } else {
+      CK_UNROLL for (int i = 0; i < rows; i++) output[i] = lanes_sum(sums[i][j]) * 256;
+    }
+  }
 }
 
-// ---- Many tokens: rows widened into scratch, padded to whole groups of 64.
+CK_AVX512_INLINE void wide_tile(const tile *t, int rows, int tokens, int parts) {
+  __m512 sums[TILE_ROWS][TILE_TOKENS];
+  CK_UNROLL for (int i = 0; i < rows; i++)
+    CK_UNROLL for (int j = 0; j < tokens; j++)
+      sums[i][j] = t->begin == 0 ? _mm512_setzero_ps()
+                                 : _mm512_load_ps(t->sums + 16 * (i * t->sum_stride + j));
+  size_t bytes = (t->end - t->begin + 63) / 64 * 128;
+  const uint8_t *operand = t->operand + 2 * t->begin;
+  for (size_t k = 0; k < bytes; k += 2 * CK_SCALE_BLOCK) {
+    __m512 partial[TILE_ROWS][TILE_TOKENS];
+    CK_UNROLL for (int i = 0; i < rows; i++)
+      CK_UNROLL for (int j = 0; j < tokens; j++) partial[i][j] = _mm512_setzero_ps();
+    size_t end = bytes - k < 2 * CK_SCALE_BLOCK ? bytes : k + 2 * CK_SCALE_BLOCK;
+    for (size_t g = k; g < end; g += 64) {
+      __m512i w[TILE_ROWS];
+      CK_UNROLL for (int i = 0; i < rows; i++)
+        w[i] = _mm512_load_si512(t->wide + i * t->wide_stride + g);
+      CK_UNROLL for (int j = 0; j < tokens; j++)
+        CK_UNROLL for (int part = 0; part < parts; part++)
+          CK_UNROLL for (int i = 0; i < rows; i++)
+            partial[i][j] = add_product(
+                partial[i][j], w[i], operand + (j * parts + part) * t->operand_stride + g);
+    }
+    CK_UNROLL for (int i = 0; i < rows; i++) {
+      __m512 factor = block_factor(t->scales[i], (t->begin + k / 2) / CK_SCALE_BLOCK);
+      CK_UNROLL for (int j = 0; j < tokens; j++)
+        sums[i][j] = _mm512_fmadd_ps(partial[i][j], factor, sums[i][j]);
+    }
+  }
+  finish_tile(t, rows, tokens, sums);
+}
 
-CK_AVX512 static void widen_row(const uint8_t *row, size_t columns, uint8_t *wide) {
+// One function per shape of tile, for BF16 (1 part) and pairs (2 parts).
+#define TILE(rows, tokens, parts)                                              \
+  CK_AVX512 static void tile_##rows##_##tokens##_##parts(const tile *t) {      \
+    wide_tile(t, rows, tokens, parts);                                         \
+  }
+TILE(4, 1, 1) TILE(4, 2, 1) TILE(4, 3, 1) TILE(1, 1, 1) TILE(1, 2, 1) TILE(1, 3, 1)
+TILE(4, 1, 2) TILE(4, 2, 2) TILE(4, 3, 2) TILE(1, 1, 2) TILE(1, 2, 2) TILE(1, 3, 2)
+
+typedef void (*tile_fn)(const tile *);
+
+// By parts, rows (4 or 1) and tokens.
+static const tile_fn tiles[2][2][TILE_TOKENS] = {
+    {{tile_4_1_1, tile_4_2_1, tile_4_3_1}, {tile_1_1_1, tile_1_2_1, tile_1_3_1}},
+    {{tile_4_1_2, tile_4_2_2, tile_4_3_2}, {tile_1_1_2, tile_1_2_2, tile_1_3_2}},
+};
+
+// Widens columns of one row; `ahead` is prefetched meanwhile, as many bytes as are read.
+CK_AVX512 static void widen_row(
+    const uint8_t *row, size_t columns, uint8_t *wide, const uint8_t *ahead) {
   for (size_t k = 0; k < columns; k += 64, wide += 128) {
+    _mm_prefetch((const char *)ahead + k, _MM_HINT_T1);
     widened w = widen64(load_codes(row + k, columns - k));
     _mm512_store_si512(wide, w.even);
     _mm512_store_si512(wide + 64, w.odd);
   }
 }
 
-CK_AVX512_INLINE void wide_tile(
-    const tile *t, const uint8_t *wide, size_t wide_stride, const float *const *scales, int rows,
-    int tokens, int parts) {
-  __m512 sums[TILE_ROWS][TILE_TOKENS];
-  CK_UNROLL for (int i = 0; i < rows; i++)
-    CK_UNROLL for (int j = 0; j < tokens; j++) sums[i][j] = _mm512_setzero_ps();
-  size_t bytes = (t->columns + 63) / 64 * 128;
-  for (size_t k = 0; k < bytes; k += 2 * CK_SCALE_BLOCK) {
-    __m512 partial[TILE_ROWS][TILE_TOKENS];
-    CK_UNROLL for (int i = 0; i < rows; i++)
-      CK_UNROLL for (int j = 0; j < tokens; j++) partial[i][j] = _mm512_setzero_ps();
-    size_t end = bytes - k < 2 * CK_SCALE_BLOCK ? bytes : k + 2 * CK_SCALE_BLOCK;
-    for (size_t g = k; g < end; g += 128) {
-      CK_UNROLL for (int j = 0; j < tokens; j++) {
-        CK_UNROLL for (int part = 0; part < parts; part++) {
-          const uint8_t *x = t->operand + (size_t)(j * parts + part) * t->operand_stride + g;
-          CK_UNROLL for (int h = 0; h < 128; h += 64)
-            CK_UNROLL for (int i = 0; i < rows; i++)
-              partial[i][j] = add_product(
-                  partial[i][j],
-                  _mm512_load_si512(wide + (size_t)i * wide_stride + g + h), x + h);
-        }
-      }
-    }
-    CK_UNROLL for (int i = 0; i < rows; i++) {
-      __m512 factor = block_factor(scales[i], k / 2 / CK_SCALE_BLOCK);
-      CK_UNROLL for (int j = 0; j < tokens; j++)
-        sums[i][j] = _mm512_fmadd_ps(partial[i][j], factor, sums[i][j]);
-    }
-  }
-  CK_UNROLL for (int j = 0; j < tokens; j++) {
-    float *output = t->output + (size_t)j * t->output_stride;
-    if (rows == 4)
-      _mm_storeu_ps(output, lanes_sum4(sums[0][j], sums[1][j], sums[2][j], sums[3][j]));
-    else
-      CK_UNROLL for (int i = 0; i < rows; i++) output[i] = lanes_sum(sums[i][j]);
-  }
-}
+typedef struct {
+  const ck_linear *task;
+  size_t parts;
+  uint8_t *wide;
+  size_t wide_stride;
+  float *sums;
+} wide_run;
 
-// One function per number of tokens, for BF16 (1 part) and pairs (2 parts).
-#define STREAM(tokens, parts)                                                                \
-  CK_AVX512 static void stream_##tokens##_##parts(                                           \
-      const tile *t, const uint8_t *row, const float *scales) {                              \
-    stream_row(t, row, scales, tokens, parts);                                               \
-  }
-#define WIDE(rows, tokens, parts)                                                            \
-  CK_AVX512 static void wide_##rows##_##tokens##_##parts(                                    \
-      const tile *t, const uint8_t *wide, size_t stride, const float *const *scales) {       \
-    wide_tile(t, wide, stride, scales, rows, tokens, parts);                                 \
-  }
-STREAM(1, 1) STREAM(2, 1) STREAM(3, 1) STREAM(4, 1)
-STREAM(1, 2) STREAM(2, 2) STREAM(3, 2) STREAM(4, 2)
-WIDE(4, 1, 1) WIDE(4, 2, 1) WIDE(4, 3, 1) WIDE(1, 1, 1) WIDE(1, 2, 1) WIDE(1, 3, 1)
-WIDE(4, 1, 2) WIDE(4, 2, 2) WIDE(4, 3, 2) WIDE(1, 1, 2) WIDE(1, 2, 2) WIDE(1, 3, 2)
-
-typedef void (*stream_fn)(const tile *, const uint8_t *, const float *);
-typedef void (*wide_fn)(const tile *, const uint8_t *, size_t, const float *const *);
-
-// By parts and tokens, each from 1.
-static const stream_fn streams[2][STREAM_TOKENS] = {
-    {stream_1_1, stream_2_1, stream_3_1, stream_4_1},
-    {stream_1_2, stream_2_2, stream_3_2, stream_4_2},
-};
-// By parts, rows (4 or 1) and tokens.
-static const wide_fn wides[2][2][TILE_TOKENS] = {
-    {{wide_4_1_1, wide_4_2_1, wide_4_3_1}, {wide_1_1_1, wide_1_2_1, wide_1_3_1}},
-    {{wide_4_1_2, wide_4_2_2, wide_4_3_2}, {wide_1_1_2, wide_1_2_2, wide_1_3_2}},
-};
-
-static const float *row_scales(const ck_linear *task, size_t row) {
-  size_t blocks = (task->columns + CK_SCALE_BLOCK - 1) / CK_SCALE_BLOCK;
-  return task->scales + row / CK_SCALE_BLOCK * blocks;
-}
-
-// The tokens [begin, end) over `rows` widened rows.
-static void run_wide(
-    const ck_linear *task, tile t, const uint8_t *wide, size_t wide_stride, size_t row,
-    size_t rows, size_t begin, size_t end, int parts) {
+// Widened columns [begin, end) of rows [row, row + rows) for tokens [token0, token1).
+static void run_tiles(
+    const wide_run *run, size_t row, size_t rows, size_t begin, size_t end, size_t token0,
+    size_t token1) {
+  const ck_linear *task = run->task;
+  tile t = {
+      .wide_stride = run->wide_stride,
+      .operand_stride = task->operand_stride / run->parts,
+      .begin = begin,
+      .end = end,
+      .last = end == task->columns,
+      .sum_stride = token1 - token0,
+      .output_stride = task->output_stride,
+  };
   for (size_t i = 0; i < rows;) {
     size_t step = rows - i >= TILE_ROWS ? TILE_ROWS : 1;
-    const float *scales[TILE_ROWS];
-    for (size_t r = 0; r < step; r++) scales[r] = row_scales(task, row + i + r);
-    for (size_t token = begin; token < end; token += TILE_TOKENS) {
-      size_t count = end - token < TILE_TOKENS ? end - token : TILE_TOKENS;
+    for (size_t r = 0; r < step; r++) t.scales[r] = row_scales(task, row + i + r);
+    t.wide = run->wide + i * run->wide_stride;
+    for (size_t token = token0; token < token1; token += TILE_TOKENS) {
+      size_t count = token1 - token < TILE_TOKENS ? token1 - token : TILE_TOKENS;
       t.operand = (const uint8_t *)task->operand + token * task->operand_stride;
+      t.sums = run->sums + 16 * (i * t.sum_stride + token - token0);
       t.output = task->output + token * task->output_stride + row + i;
-      wides[parts - 1][step == 1][count - 1](&t, wide + i * wide_stride, wide_stride, scales);
+      tiles[run->parts - 1][step == 1][count - 1](&t);
     }
     i += step;
   }
 }
 
-void ck_avx512_linear_e4m3(
-    const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,
-    void *scratch) {
-  int parts = task->operand_kind == CK_OPERAND_SPLIT_PAIR ? 2 : 1;
-  size_t tokens = token1 - token0, columns = task->columns;
-  const uint8_t *values = task->values;
-  tile t = {
-      .operand = (const uint8_t *)task->operand + token0 * task->operand_stride,
-      .operand_stride = task->operand_stride / (size_t)parts,
-      .columns = columns,
-      .output_stride = task->output_stride,
-  };
-  // An odd number of cache lines, so that a tile's rows fall on different cache sets.
-  size_t wide_stride = (columns + 63) / 64 * 128 + 64;
-  if (tokens <= STREAM_TOKENS || TILE_ROWS * wide_stride > WIDE_BYTES) {
-    for (size_t token = token0; token < token1; token += STREAM_TOKENS) {
-      size_t count = token1 - token < STREAM_TOKENS ? token1 - token : STREAM_TOKENS;
-      t.operand = (const uint8_t *)task->operand + token * task->operand_stride;
-      for (size_t row = row0; row < row1; row++) {
-        t.output = task->output + token * task->output_stride + row;
-        streams[parts - 1][count - 1](&t, values + row * columns, row_scales(task, row));
-      }
+// A few tokens: groups of rows in blocks of columns.
+static void run_blocks(
+    const wide_run *run, size_t row0, size_t row1, size_t token0, size_t token1) {
+  size_t columns = run->task->columns;
+  const uint8_t *values = run->task->values;
+  for (size_t row = row0; row < row1; row += GROUP_ROWS) {
+    size_t rows = row1 - row < GROUP_ROWS ? row1 - row : GROUP_ROWS;
+    const uint8_t *ahead = values + (row + rows) * columns;
+    for (size_t begin = 0; begin < columns; begin += BLOCK_COLUMNS) {
+      size_t end = columns - begin < BLOCK_COLUMNS ? columns : begin + BLOCK_COLUMNS;
+      for (size_t i = 0; i < rows; i++, ahead += end - begin)
+        widen_row(
+            values + (row + i) * columns + begin, end - begin, run->wide + i * run->wide_stride,
+            ahead);
+      run_tiles(run, row, rows, begin, end, token0, token1);
     }
-    return;
   }
-  size_t block = TOKEN_BLOCK_BYTES / task->operand_stride / TILE_TOKENS * TILE_TOKENS;
+}
+
+// Many tokens: as many rows as fit are widened once, over all columns.
+static void run_rows(
+    const wide_run *run, size_t row0, size_t row1, size_t token0, size_t token1) {
+  size_t columns = run->task->columns;
+  const uint8_t *values = run->task->values;
+  size_t block = OPERAND_BLOCK_BYTES / run->task->operand_stride / TILE_TOKENS * TILE_TOKENS;
+  size_t group = WIDE_BYTES / run->wide_stride / TILE_ROWS * TILE_ROWS;
   if (block < TILE_TOKENS) block = TILE_TOKENS;
-  size_t group = WIDE_BYTES / wide_stride / TILE_ROWS * TILE_ROWS;
   for (size_t row = row0; row < row1; row += group) {
     size_t rows = row1 - row < group ? row1 - row : group;
-    for (size_t i = 0; i < rows; i++)
-      widen_row(values + (row + i) * columns, columns, (uint8_t *)scratch + i * wide_stride);
-    for (size_t begin = token0; begin < token1; begin += block) {
-      size_t end = token1 - begin < block ? token1 : begin + block;
-      run_wide(task, t, scratch, wide_stride, row, rows, begin, end, parts);
+    for (size_t i = 0; i < rows; i++) {
+      const uint8_t *at = values + (row + i) * columns;
+      widen_row(at, columns, run->wide + i * run->wide_stride, at + 2 * columns);
     }
+    for (size_t token = token0; token < token1; token += block)
+      run_tiles(
+          run, row, rows, 0, columns, token, token1 - token < block ? token1 : token + block);
   }
+}
+
+CK_AVX512 void ck_avx512_linear_e4m3(
+    const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,
+    void *scratch) {
+  size_t parts = task->operand_kind == CK_OPERAND_SPLIT_PAIR ? 2 : 1;
+  size_t tokens = token1 - token0;
+  if (tokens * parts <= 2 && tokens * parts * task->columns * 2 <= STREAM_BYTES) {
+    if (parts == 2)
+      stream(task, row0, row1, token0, 1, 2);
+    else if (tokens == 1)
+      stream(task, row0, row1, token0, 1, 1);
+    else
+      stream(task, row0, row1, token0, 2, 1);
+    return;
+  }
+  wide_run run = {
+      .task = task,
+      .parts = parts,
+      .wide = scratch,
+      // An odd number of cache lines, so that a tile's rows fall on different cache sets.
+      .wide_stride = (task->columns + 63) / 64 * 128 + 64,
+      .sums = (float *)((uint8_t *)scratch + WIDE_BYTES),
+  };
+  if (tokens > FEW_TOKENS && TILE_ROWS * run.wide_stride <= WIDE_BYTES) {
+    run_rows(&run, row0, row1, token0, token1);
+    return;
+  }
+  run.wide_stride = BLOCK_COLUMNS * 2 + 64;
+  for (size_t token = token0; token < token1; token += FEW_TOKENS)
+    run_blocks(
+        &run, row0, row1, token, token1 - token < FEW_TOKENS ? token1 : token + FEW_TOKENS);
 }
 #endif
