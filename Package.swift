@@ -56,15 +56,17 @@ let package = Package(
       "Step3Model", imports: ["ModelConfiguration", "Tensors", "Kernels", "KVCaching"]),
     module("Scheduling", imports: ["KVCaching"]),
     module(
-      "CostModel", imports: ["ModelConfiguration"],
+      "CostModel", imports: ["JSONScanning", "ModelConfiguration"],
       resources: [
         .embedInCode("Catalogue/models.json"), .embedInCode("Catalogue/hardware.json"),
         .embedInCode("Catalogue/efficiencies.json"),
       ]),
 
     // Composition.
-    module("Simulation", imports: ["Scheduling", "KVCaching", "CostModel"]),
-    module("Planning", imports: ["CostModel", "Simulation", "ModelConfiguration"]),
+    module("Simulation", imports: ["JSONScanning", "Scheduling", "KVCaching", "CostModel"]),
+    module(
+      "Planning", imports: ["JSONScanning", "CostModel", "Simulation", "ModelConfiguration"],
+      resources: [.embedInCode("Published/report.json")]),
     module(
       "Inference",
       imports: [

@@ -29,13 +29,13 @@ extension CostModelError: CustomStringConvertible {
       "\(file): model type \"\(modelType)\" has no known attention family; supported are MFA, "
         + "MLA, GQA and MQA, sliding or chunked windows, and lightning attention"
     case .contextOutOfRange(let model, let context, let limit):
-      "not possible: context \(JSONValue.text(of: context)) lies outside 1...\(limit), "
+      "not possible: context \(plainNumber(context)) lies outside 1...\(limit), "
         + "the contexts of \(model)"
     case .notPositive(let quantity, let value):
-      "not possible: \(quantity) must be a positive number, not \(JSONValue.text(of: value))"
+      "not possible: \(quantity) must be a positive number, not \(plainNumber(value))"
     case .outOfRange(let quantity, let value, let lower, let upper):
-      "not possible: \(quantity) must lie in \(JSONValue.text(of: lower))..."
-        + "\(JSONValue.text(of: upper)), not \(JSONValue.text(of: value))"
+      "not possible: \(quantity) must lie in \(plainNumber(lower))..."
+        + "\(plainNumber(upper)), not \(plainNumber(value))"
     case .noPrice(let hardware):
       "not possible: no price is known for \(hardware); give one with "
         + "--price \(hardware)=USD_PER_HOUR"

@@ -1,27 +1,29 @@
+package import JSONScanning
+
 /// One object of a document with its place, for reading members with typed errors.
 package struct DocumentNode {
   package let file: String
   package let place: String
-  private let members: [JSONMember]
+  private let object: JSONObject
 
   package init(
     _ value: JSONValue, file: String, place: String, allowed: [String]
   ) throws(CostModelError) {
-    guard case .object(let members) = value else {
+    guard case .object(let object) = value else {
       throw .malformedDocument(file: file, place: place, fact: "an object was expected")
     }
-    for member in members where !allowed.contains(member.key) {
+    for member in object.members where !allowed.contains(member.key) {
       throw .unknownKey(
         file: file, place: place, key: member.key,
         nearest: nearestName(to: member.key, among: allowed))
     }
     self.file = file
     self.place = place
-    self.members = members
+    self.object = object
   }
 
   package func value(_ key: String) -> JSONValue? {
-    guard let value = members.last(where: { $0.key == key })?.value, value != .null else {
+    guard let value = object[key], !value.isNull else {
       return nil
     }
     return value
@@ -44,7 +46,7 @@ package struct DocumentNode {
 
   package func optionalNumber(_ key: String) throws(CostModelError) -> Double? {
     guard let value = value(key) else { return nil }
-    guard case .number(let number) = value else { throw failure(key, "must be a number") }
+    guard let number = value.number else { throw failure(key, "must be a number") }
     return number
   }
 
@@ -82,7 +84,7 @@ package struct DocumentNode {
 
   package func optionalBool(_ key: String) throws(CostModelError) -> Bool? {
     guard let value = value(key) else { return nil }
-    guard case .bool(let flag) = value else { throw failure(key, "must be true or false") }
+    guard case .boolean(let flag) = value else { throw failure(key, "must be true or false") }
     return flag
   }
 

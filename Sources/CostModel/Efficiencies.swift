@@ -1,3 +1,5 @@
+import JSONScanning
+
 /// Shares of a device's peaks that kernels reach, and the fixed parts of a step.
 package struct DeviceEfficiency: Equatable, Sendable {
   package var attentionBandwidth: Double
@@ -69,7 +71,7 @@ package struct Efficiencies: Sendable {
   }
 
   package init(parsing bytes: [UInt8], file: String) throws(CostModelError) {
-    let document = try JSONValue(parsing: bytes, file: file)
+    let document = try JSONValue(document: bytes, file: file)
     let node = try DocumentNode(
       document, file: file, place: "document",
       allowed: [

@@ -47,7 +47,8 @@ extension PipelineModel {
         layer.attention, hidden: model.hiddenDimension, on: hardware, efficiency: efficiency,
         samples: half, context: Double(context), assumptions: assumptions)
       let products = expertProducts(
-        layer.feedForward, on: hardware, efficiency: efficiency, deviceCount: deployment.deviceCount,
+        layer.feedForward, on: hardware, efficiency: efficiency,
+        deviceCount: deployment.deviceCount,
         tokens: half * speculation.queryCount)
       let compute = 2 * (attention.total + products + efficiency.feedForwardOverhead)
       let communication =

@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#else
-  import Darwin
-#endif
+package import JSONScanning
 
 /// A price per device-hour as it was seen: a range and a date, never one number alone.
 package struct HourlyPrice: Equatable, Sendable {
@@ -190,37 +186,27 @@ extension Hardware {
 
   /// The entry as a hardware file holds it.
   package var document: JSONValue {
-    var members: [JSONMember] = [
-      .init("name", .string(name)), .init("title", .string(title)),
-      .init("aliases", .array(aliases.map { .string($0) })),
-      .init("class", .string(efficiencyClass)),
-      .init("memoryGB", .number(memoryByteCount / 1e9)),
-      .init("bandwidthGBs", .number(bandwidth / 1e9)),
-    ]
-    if let scaleUpBandwidth { members.append(.init("scaleUpGBs", .number(scaleUpBandwidth / 1e9))) }
-    members += [
-      .init("nicGbps", .number(nicBandwidth * 8 / 1e9)),
-      .init("devicesPerServer", .number(Double(devicesPerServer))),
-      .init("bf16TFLOPS", .number(bf16Peak / 1e12)),
-    ]
-    let peaks = [("fp8TFLOPS", fp8Peak), ("int8TOPS", int8Peak), ("fp4TFLOPS", fp4Peak)]
-    for (key, peak) in peaks {
-      if let peak { members.append(.init(key, .number(peak / 1e12))) }
-    }
-    if let price {
-      members.append(
-        .init(
-          "price",
-          .object([
-            .init("low", .number(price.low)), .init("mid", .number(price.mid)),
-            .init("high", .number(price.high)), .init("date", .string(price.date)),
-          ])))
-    }
-    if let measured { members.append(.init("measured", measured.document)) }
-    members += [
-      .init("source", .string(source)), .init("doubts", .array(doubts.map { .string($0) })),
-    ]
-    return .object(members)
+    .members([
+      ("name", .string(name)), ("title", .string(title)), ("aliases", .strings(aliases)),
+      ("class", .string(efficiencyClass)), ("memoryGB", .finite(memoryByteCount / 1e9)),
+      ("bandwidthGBs", .finite(bandwidth / 1e9)),
+      ("scaleUpGBs", scaleUpBandwidth.map { .finite($0 / 1e9) }),
+      ("nicGbps", .finite(nicBandwidth * 8 / 1e9)),
+      ("devicesPerServer", .integer(devicesPerServer)),
+      ("bf16TFLOPS", .finite(bf16Peak / 1e12)), ("fp8TFLOPS", fp8Peak.map { .finite($0 / 1e12) }),
+      ("int8TOPS", int8Peak.map { .finite($0 / 1e12) }),
+      ("fp4TFLOPS", fp4Peak.map { .finite($0 / 1e12) }),
+      (
+        "price",
+        price.map {
+          .members([
+            ("low", .finite($0.low)), ("mid", .finite($0.mid)), ("high", .finite($0.high)),
+            ("date", .string($0.date)),
+          ])
+        }
+      ), ("measured", measured.map(\.document)), ("source", .string(source)),
+      ("doubts", .strings(doubts)),
+    ])
   }
 }
 
@@ -253,14 +239,14 @@ extension MeasuredEfficiency {
   }
 
   var document: JSONValue {
-    let values: [(String, Double?)] = [
-      ("attentionBandwidth", attentionBandwidth), ("attentionFlops", attentionFlops),
-      ("linearBandwidth", linearBandwidth), ("linearFlops", linearFlops),
-      ("attentionOverheadMicroseconds", attentionOverhead.map { $0 * 1e6 }),
-      ("feedForwardOverheadMicroseconds", feedForwardOverhead.map { $0 * 1e6 }),
-      ("headMilliseconds", head.map { $0 * 1e3 }),
-    ]
-    return .object(
-      values.compactMap { key, value in value.map { JSONMember(key, .number($0)) } })
+    .members([
+      ("attentionBandwidth", attentionBandwidth.map { .finite($0) }),
+      ("attentionFlops", attentionFlops.map { .finite($0) }),
+      ("linearBandwidth", linearBandwidth.map { .finite($0) }),
+      ("linearFlops", linearFlops.map { .finite($0) }),
+      ("attentionOverheadMicroseconds", attentionOverhead.map { .finite($0 * 1e6) }),
+      ("feedForwardOverheadMicroseconds", feedForwardOverhead.map { .finite($0 * 1e6) }),
+      ("headMilliseconds", head.map { .finite($0 * 1e3) }),
+    ])
   }
 }

@@ -1,3 +1,5 @@
+import JSONScanning
+
 /// The devices that can be asked for by name.
 package struct HardwareCatalogue: Sendable {
   package private(set) var entries: [Hardware]
@@ -12,7 +14,7 @@ package struct HardwareCatalogue: Sendable {
 
   /// Reads a hardware file: an object with "hardware", or one entry alone.
   package init(parsing bytes: [UInt8], file: String) throws(CostModelError) {
-    let document = try JSONValue(parsing: bytes, file: file)
+    let document = try JSONValue(document: bytes, file: file)
     if document["hardware"] == nil, document["name"] != nil {
       entries = [try Hardware(document, file: file, index: 0)]
       return

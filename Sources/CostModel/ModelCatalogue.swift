@@ -1,3 +1,5 @@
+package import JSONScanning
+
 /// The models that can be asked for by name.
 package struct ModelCatalogue: Sendable {
   package let models: [ModelArchitecture]
@@ -9,7 +11,7 @@ package struct ModelCatalogue: Sendable {
 
   /// Reads a model file: an object with "models".
   package init(parsing bytes: [UInt8], file: String) throws(CostModelError) {
-    let document = try JSONValue(parsing: bytes, file: file)
+    let document = try JSONValue(document: bytes, file: file)
     let node = try DocumentNode(document, file: file, place: "document", allowed: ["models"])
     var models: [ModelArchitecture] = []
     for (index, value) in try node.elements("models").enumerated() {
