@@ -18,6 +18,7 @@ struct Step3Command {
       BenchKernelsCommand.self,
       BenchDecodeCommand.self,
       BenchPrefillCommand.self,
+      CostCommand.self,
       CompletionCommand.self,
     ], version: version)
 
