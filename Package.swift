@@ -65,7 +65,7 @@ let package = Package(
     // Composition.
     module("Simulation", imports: ["JSONScanning", "Scheduling", "KVCaching", "CostModel"]),
     module(
-      "Planning", imports: ["JSONScanning", "CostModel", "Simulation", "ModelConfiguration"],
+      "Planning", imports: ["JSONScanning", "CostModel", "Simulation"],
       resources: [.embedInCode("Published/report.json")]),
     module(
       "Inference",
@@ -113,9 +113,11 @@ let package = Package(
         "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport",
       ]),
     tests("SchedulingTests", imports: ["Scheduling", "KVCaching"]),
-    tests("CostModelTests", imports: ["CostModel", "ModelConfiguration", "TestSupport"]),
+    tests("CostModelTests", imports: ["CostModel", "JSONScanning", "TestSupport"]),
     tests("SimulationTests", imports: ["Simulation", "Scheduling", "CostModel"]),
-    tests("PlanningTests", imports: ["Planning", "CostModel", "Simulation"]),
+    tests(
+      "PlanningTests",
+      imports: ["Planning", "CostModel", "Simulation", "JSONScanning", "TestSupport"]),
     tests(
       "InferenceTests",
       imports: ["Inference", "Kernels", "Sampling", "Scheduling", "Tensors", "TestSupport"]),

@@ -3,12 +3,14 @@
 /// MFA and MLA run data parallel, GQA tensor parallel; projections run in FP8, or INT8 where the
 /// device has no FP8.
 package struct AttentionAblation: Sendable {
+  /// The parts of the layer's time.
   package let time: AttentionStageTime
   /// Ideal roofline: the larger of core bytes and core FLOPs at the peaks, plus projections.
   package let ideal: Double
 
   /// Samples whose KV one device reads.
   package static let samples = 64.0
+  /// Devices of the experiment.
   package static let deviceCount = 4.0
 
   /// The model whose attention stands for each family.
@@ -44,6 +46,7 @@ package struct AttentionAblation: Sendable {
 
   /// Shares of the peaks that the growth from 8K to 32K measures, constant parts removed.
   package struct Slope: Sendable {
+    /// Shares of the bandwidth, of the BF16 peak, and of the peak as far as tiles are filled.
     package let bandwidthShare: Double
     package let flopsShare: Double
     package let paddedFlopsShare: Double

@@ -15,6 +15,7 @@ package struct CostAssumptions: Equatable, Sendable {
 
 /// USD per FLOP and per byte of one fully used device.
 package struct UnitPrice: Equatable, Sendable {
+  /// USD of one FLOP and of one byte.
   package let flop: Double
   package let byte: Double
 
@@ -29,6 +30,7 @@ package struct UnitPrice: Equatable, Sendable {
 
 /// What one decoded token moves and computes; independent of hardware.
 package struct TokenWork: Equatable, Sendable {
+  /// Bytes and FLOPs per token, all layers.
   package let kvByteCount: Double
   package let attentionFlops: Double
   package let linearFlops: Double
@@ -48,6 +50,7 @@ package struct TokenWork: Equatable, Sendable {
 
 /// Theoretical USD per million decoded tokens on one kind of device: a lower bound.
 package struct DecodingCost: Equatable, Sendable {
+  /// What was computed: names, context and, for one device, the work.
   package let model: String
   package let hardware: String
   package let context: Int
@@ -56,6 +59,7 @@ package struct DecodingCost: Equatable, Sendable {
   package let attention: Double
   package let feedForward: Double
 
+  /// USD per million tokens of both halves.
   package var total: Double { attention + feedForward }
 
   package init(
@@ -95,11 +99,13 @@ package struct DecodingCost: Equatable, Sendable {
 
 /// The cheapest pair of attention and feed-forward hardware; communication is taken as free.
 package struct DisaggregatedCost: Equatable, Sendable {
+  /// What was computed: names, context and, for one device, the work.
   package let model: String
   package let context: Int
   package let attention: DecodingCost
   package let feedForward: DecodingCost
 
+  /// USD per million tokens of both halves.
   package var total: Double { attention.attention + feedForward.feedForward }
 
   package init(

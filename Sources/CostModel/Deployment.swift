@@ -1,5 +1,6 @@
 /// x attention servers and y feed-forward servers that decode m micro-batches of B tokens.
 package struct Deployment: Equatable, Sendable {
+  /// Devices of both sides, server counts, and micro-batches in flight.
   package var attentionHardware: Hardware
   package var feedForwardHardware: Hardware
   package var attentionServers: Int
@@ -22,10 +23,13 @@ package struct Deployment: Equatable, Sendable {
 
   /// The usual short form, such as 2A2F.
   package var label: String { "\(attentionServers)A\(feedForwardServers)F" }
+  /// Devices of the attention side.
   package var attentionDevices: Int { attentionServers * attentionHardware.devicesPerServer }
+  /// Devices of the feed-forward side.
   package var feedForwardDevices: Int {
     feedForwardServers * feedForwardHardware.devicesPerServer
   }
+  /// Devices of both sides.
   package var deviceCount: Int { attentionDevices + feedForwardDevices }
   /// Sequences in flight.
   package var batch: Int { microBatchCount * microBatchTokens }
@@ -44,6 +48,7 @@ package enum Constraint: String, Sendable, CaseIterable {
 
 /// Stage times of one class of layers, in seconds.
 package struct LayerTiming: Equatable, Sendable {
+  /// The class of layers and the seconds of each of its stages.
   package let layerCount: Int
   package let isMoE: Bool
   package let attention: AttentionStageTime
@@ -61,6 +66,7 @@ package struct LayerTiming: Equatable, Sendable {
 
 /// What the time model says about one deployment.
 package struct DeploymentEstimate: Equatable, Sendable {
+  /// Stage times per class of layers, seconds outside the layers, and tokens per step.
   package let layers: [LayerTiming]
   package let head: Double
   package let tokensPerStep: Double
@@ -109,6 +115,7 @@ package struct DeploymentEstimate: Equatable, Sendable {
 
 /// The time model: model, efficiencies and assumptions bound together.
 package struct PipelineModel: Sendable {
+  /// What is timed, and with which assumptions.
   package let model: ModelArchitecture
   package let efficiencies: Efficiencies
   package let assumptions: TimingAssumptions

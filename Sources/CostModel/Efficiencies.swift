@@ -2,6 +2,7 @@ import JSONScanning
 
 /// Shares of a device's peaks that kernels reach, and the fixed parts of a step.
 package struct DeviceEfficiency: Equatable, Sendable {
+  /// Shares of bandwidth and of peak FLOPS that the attention core reaches.
   package var attentionBandwidth: Double
   package var attentionFlops: Double
   /// Rows a matrix tile holds; fewer query heads per stored head waste the rest.
@@ -44,6 +45,7 @@ package struct Efficiencies: Sendable {
     let isCalibrated: Bool
   }
 
+  /// Shares of their nominal rates that collectives and NICs reach.
   package var scaleUpEfficiency: Double
   package var nicEfficiency: Double
   /// Share of the shorter of compute and communication that two half batches fail to hide.

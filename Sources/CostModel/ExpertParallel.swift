@@ -1,5 +1,6 @@
 /// The baseline without disaggregation: attention data parallel, experts spread over all devices.
 package struct ExpertParallelDeployment: Equatable, Sendable {
+  /// The devices, and how many of them.
   package var hardware: Hardware
   package var deviceCount: Int
   /// Sequences per device, run as two half batches.
@@ -11,6 +12,7 @@ package struct ExpertParallelDeployment: Equatable, Sendable {
     self.batchPerDevice = batchPerDevice
   }
 
+  /// The usual short form, such as EP128.
   package var label: String { "EP\(deviceCount)" }
 }
 
@@ -27,6 +29,7 @@ package struct ExpertParallelEstimate: Equatable, Sendable {
   package let memory: Double
   package let memoryLimit: Double
 
+  /// Whether weights and caches fit.
   package var fits: Bool { memory <= memoryLimit }
 }
 

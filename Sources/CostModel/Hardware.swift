@@ -2,6 +2,7 @@ package import JSONScanning
 
 /// A price per device-hour as it was seen: a range and a date, never one number alone.
 package struct HourlyPrice: Equatable, Sendable {
+  /// USD per hour, when they were seen, and whether they were computed from a purchase.
   package let low: Double
   package let mid: Double
   package let high: Double
@@ -11,6 +12,7 @@ package struct HourlyPrice: Equatable, Sendable {
 
 /// What buying a device costs over its life.
 package struct Purchase: Equatable, Sendable {
+  /// Price of the device and years it serves.
   package let usd: Double
   package let lifeYears: Double
   /// Share of its life in which the device works for us.
@@ -51,6 +53,7 @@ package struct MeasuredEfficiency: Equatable, Sendable {
 
 /// One device: dense peaks, bandwidth, capacity, links, price. Units are SI: bytes, FLOP/s, USD/h.
 package struct Hardware: Equatable, Sendable {
+  /// What the device is asked for by, and how people call it.
   package let name: String
   package let title: String
   package let aliases: [String]

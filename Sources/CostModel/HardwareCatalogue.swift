@@ -2,6 +2,7 @@ import JSONScanning
 
 /// The devices that can be asked for by name.
 package struct HardwareCatalogue: Sendable {
+  /// The devices, in the order of the file.
   package private(set) var entries: [Hardware]
 
   /// The four devices the report prices, in its order.

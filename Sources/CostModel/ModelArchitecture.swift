@@ -24,6 +24,7 @@ package enum AttentionShape: Equatable, Sendable {
 
 /// A set of layers that share one attention shape.
 package struct AttentionGroup: Equatable, Sendable {
+  /// The layers of the group, and what they share.
   package let layers: [Int]
   package let shape: AttentionShape
   /// Tokens a layer looks back at most; nil where it sees everything.
@@ -31,11 +32,13 @@ package struct AttentionGroup: Equatable, Sendable {
   /// Bytes per stored element of KV, or of the recurrent state.
   package let storageByteCount: Double
 
+  /// Layers in the group.
   package var layerCount: Int { layers.count }
 }
 
 /// A set of layers that share one feed-forward shape.
 package struct FeedForwardGroup: Equatable, Sendable {
+  /// The layers of the group, and what they share.
   package let layers: [Int]
   /// Width of the dense block; 0 in MoE layers.
   package let denseWidth: Int
@@ -46,7 +49,9 @@ package struct FeedForwardGroup: Equatable, Sendable {
   /// Width of all shared experts together.
   package let sharedWidth: Int
 
+  /// Layers in the group.
   package var layerCount: Int { layers.count }
+  /// Whether the layers are mixtures of experts.
   package var isMoE: Bool { expertCount > 0 }
   /// Width that one token passes through.
   package var activeWidth: Int { denseWidth + topK * expertWidth + sharedWidth }
@@ -56,6 +61,7 @@ package struct FeedForwardGroup: Equatable, Sendable {
 
 /// Layers that share both shapes; the unit in which a pipeline is timed.
 package struct LayerClass: Equatable, Sendable {
+  /// How many layers, and their two shapes.
   package let layerCount: Int
   package let attention: AttentionGroup
   package let feedForward: FeedForwardGroup
@@ -63,6 +69,7 @@ package struct LayerClass: Equatable, Sendable {
 
 /// Everything about a model that decides what decoding costs.
 package struct ModelArchitecture: Equatable, Sendable {
+  /// What the model is asked for by, and the dimensions common to all layers.
   package let name: String
   package let title: String
   package let aliases: [String]

@@ -2,6 +2,7 @@ package import JSONScanning
 
 /// The models that can be asked for by name.
 package struct ModelCatalogue: Sendable {
+  /// The models, in the order of the file.
   package let models: [ModelArchitecture]
 
   /// The nine models of the report.

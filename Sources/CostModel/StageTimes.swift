@@ -14,9 +14,11 @@ package func smoothMaximum(_ a: Double, _ b: Double, exponent p: Double) -> Doub
 
 /// Seconds of one attention layer on one device.
 package struct AttentionStageTime: Equatable, Sendable {
+  /// Seconds of the core, of the projections, and of everything else.
   package let core: Double
   package let linear: Double
   package let overhead: Double
+  /// Seconds of the layer.
   package var total: Double { core + linear + overhead }
 
   /// - Parameters:
@@ -52,11 +54,13 @@ package struct AttentionStageTime: Equatable, Sendable {
 
 /// Seconds of one feed-forward layer on `serverCount` servers that share its weights.
 package struct FeedForwardStageTime: Equatable, Sendable {
+  /// Seconds of matrix products, of collectives, of everything else, and how they combine.
   package let products: Double
   package let collectives: Double
   package let overhead: Double
   package let mode: CollectiveMode
 
+  /// Seconds of the layer.
   package var total: Double {
     (mode == .serial ? products + collectives : max(products, collectives)) + overhead
   }
@@ -100,6 +104,7 @@ package struct NetworkStageTime: Equatable, Sendable {
   /// There and back, one after the other: what a micro-batch waits for.
   package let roundTrip: Double
 
+  /// Seconds of the busier side.
   package var busiest: Double { max(attentionSide, feedForwardSide) }
 
   package init(

@@ -22,9 +22,11 @@ package enum CollectiveMode: String, Sendable, CaseIterable {
 
 /// Speculative decoding: draft tokens per step and how likely each is accepted.
 package struct Speculation: Equatable, Sendable {
+  /// Drafts per step and the probability that one is accepted.
   package let draftCount: Int
   package let acceptance: Double
 
+  /// No drafts.
   package static let none = Speculation(unchecked: 0, acceptance: 0)
 
   private init(unchecked draftCount: Int, acceptance: Double) {

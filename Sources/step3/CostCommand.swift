@@ -22,7 +22,8 @@ struct CostCommand: Command {
         help: "regenerate a table or figure of the Step-3 report instead"),
       .choice("mla", ["report", "exact"], default: "report", help: "count of MLA FLOPs"),
       .choice("k", ["1024", "1000"], default: "1024", help: "tokens in 1K"),
-      .choice("stage", ["report", "exact"], default: "report", help: "stage of 16.6 ms or 50/3 ms"),
+      .choice(
+        "stage", ["report", "exact"], default: "report", help: "stage of 16.6 ms or 50/3 ms"),
       .choice(
         "duplex", Duplex.allCases.map(\.rawValue), default: "half",
         help: "whether both directions share a link"),
@@ -111,7 +112,8 @@ struct CostCommand: Command {
     guard let path = arguments.optionalString("chart") else { return }
     guard let chart = reports.compactMap(\.chart).first, name != "all" else {
       throw CommandFailure(
-        .usage, code: "no_chart", "--chart: \(name) has no chart; figure1 to figure5, table9 and "
+        .usage, code: "no_chart",
+        "--chart: \(name) has no chart; figure1 to figure5, table9 and "
           + "pairs have one")
     }
     try PlanningArguments.write(chart.svg, to: path)

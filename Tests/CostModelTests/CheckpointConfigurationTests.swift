@@ -64,7 +64,8 @@ struct CheckpointConfigurationTests {
       let known = try catalogue.model(named: name)
       let read = try architecture(text, name: name)
       for context in [4096.0, 16384, 32768] {
-        #expect(read.kvByteCount(context: context) == known.kvByteCount(context: context), "\(name)")
+        #expect(
+          read.kvByteCount(context: context) == known.kvByteCount(context: context), "\(name)")
         #expect(read.attentionFlops(context: context) == known.attentionFlops(context: context))
       }
       #expect(read.parameterCount == known.parameterCount, "\(name)")

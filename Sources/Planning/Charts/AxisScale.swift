@@ -51,24 +51,25 @@ struct AxisScale {
 }
 
 extension Chart.TickStyle {
-  /// A tick value as the axis shows it.
+  /// A tick value as the axis shows it; every tick of an axis has the decimals its step needs.
   func text(_ value: Double, step: Double) -> String {
-    func plain(_ value: Double, _ step: Double) -> String {
-      let decimals = step >= 1 ? 0 : min(6, Int((-log10(step) + 0.999).rounded(.down)))
-      let needsMore =
-        decimals < 6
-        && abs(value - (value * pow(10, Double(decimals))).rounded() / pow(10, Double(decimals)))
-          > step * 0.01
-      return fixedText(value, decimals: needsMore ? decimals + 1 : decimals)
-    }
     switch self {
-    case .plain: return value >= 10_000 ? NumberStyle.integer.shown(value) : plain(value, step)
-    case .usd: return "$" + plain(value, step)
-    case .kilotokens: return plain(value / 1024, max(step / 1024, 1)) + "K"
-    case .billions: return plain(value / 1e9, step / 1e9) + "B"
-    case .giga: return plain(value / 1e9, step / 1e9)
-    case .seconds: return plain(value, step)
-    case .percent: return plain(value * 100, step * 100) + "%"
+    case .plain, .seconds:
+      value >= 10_000 ? NumberStyle.integer.shown(value) : Self.plain(value, step)
+    case .usd: "$" + Self.plain(value, step)
+    case .kilotokens: Self.plain(value / 1024, step / 1024) + "K"
+    case .billions: Self.plain(value / 1e9, step / 1e9) + "B"
+    case .giga: Self.plain(value / 1e9, step / 1e9)
+    case .percent: Self.plain(value * 100, step * 100) + "%"
     }
+  }
+
+  private static func plain(_ value: Double, _ step: Double) -> String {
+    let decimals =
+      (0...6).first { decimals in
+        let scaled = step * pow(10, Double(decimals))
+        return scaled >= 1 && abs(scaled - scaled.rounded()) < 1e-6 * scaled
+      } ?? 6
+    return fixedText(value, decimals: decimals)
   }
 }

@@ -2,7 +2,7 @@
 struct ChartRenderer {
   private let chart: Chart
   private var svg: SVGDocument
-  private var plot = (left: 78.0, top: 96.0, right: 930.0, bottom: 470.0)
+  private var plot = (left: 78.0, top: 108.0, right: 930.0, bottom: 470.0)
 
   /// Colours that stay apart for readers who see colours differently.
   static let palette = [
@@ -48,7 +48,7 @@ struct ChartRenderer {
   private mutating func legend(_ entries: [(name: String, isDashed: Bool)]) {
     var left = 24.0
     for (index, entry) in entries.enumerated() {
-      let width = 30 + 7.2 * Double(entry.name.count)
+      let width = 38 + SVGDocument.width(of: entry.name, size: 13)
       let colour = Self.colour(index)
       if entry.isDashed {
         svg.line((left, 76), (left + 14, 76), stroke: colour, width: 2.5, dash: "4 3")
@@ -122,8 +122,10 @@ struct ChartRenderer {
 
   private mutating func draw(_ categories: [String], _ series: [Chart.Bars]) {
     legend(series.map { ($0.name, false) })
+    let headroom = chart.showsValues ? 1.04 : 1
     let scale = AxisScale(
-      chart.y, values: series.flatMap { $0.values.compactMap { $0 } }, startsAtZero: true)
+      chart.y, values: series.flatMap { $0.values.compactMap { $0.map { $0 * headroom } } },
+      startsAtZero: true)
     verticalAxis(scale)
     let slot = (plot.right - plot.left) / Double(max(1, categories.count))
     let bar = slot * 0.8 / Double(max(1, series.count))
@@ -162,7 +164,7 @@ struct ChartRenderer {
       let place = (x(horizontal.position(point.x)), y(vertical.position(point.y)))
       let colour = point.isEmphasised ? Self.palette[1] : Self.palette[0]
       svg.circle(place, radius: point.isEmphasised ? 8 : 6, fill: colour)
-      let width = 7.4 * Double(point.label.count)
+      let width = SVGDocument.width(of: point.label, size: 13)
       let isRight = place.0 + 14 + width < plot.right
       let offsets: [Double] = [4, -12, 20, -28, 36]
       let anchorX = isRight ? place.0 + 12 : place.0 - 12 - width
@@ -200,7 +202,7 @@ struct ChartRenderer {
       svg.rectangle(
         x: left, y: top, width: max(0.6, right - left - 0.6), height: slot * 0.72,
         fill: Self.colour(span.series), radius: 2, title: span.label)
-      if right - left > 9 * Double(span.label.count) {
+      if right - left > SVGDocument.width(of: span.label, size: 11) + 4 {
         svg.text(
           span.label, at: ((left + right) / 2, top + slot * 0.36 + 4), size: 11, fill: "#ffffff",
           anchor: .middle)

@@ -38,7 +38,9 @@ struct SVGDocument {
     let dashes = dash.map { " stroke-dasharray=\"\($0)\"" } ?? ""
     body.append(
       "<line x1=\"\(Self.text(from.0))\" y1=\"\(Self.text(from.1))\" x2=\"\(Self.text(to.0))\" "
-        + "y2=\"\(Self.text(to.1))\" stroke=\"\(stroke)\" stroke-width=\"\(Self.text(width))\"\(dashes)/>")
+        + "y2=\"\(Self.text(to.1))\" stroke=\"\(stroke)\" "
+        + "stroke-width=\"\(Self.text(width))\"\(dashes)/>")
+    )
   }
 
   mutating func polyline(
@@ -54,7 +56,8 @@ struct SVGDocument {
 
   mutating func polygon(_ points: [(Double, Double)], fill: String, opacity: Double) {
     let list = points.map { "\(Self.text($0.0)),\(Self.text($0.1))" }.joined(separator: " ")
-    body.append("<polygon points=\"\(list)\" fill=\"\(fill)\" fill-opacity=\"\(Self.text(opacity))\"/>")
+    body.append(
+      "<polygon points=\"\(list)\" fill=\"\(fill)\" fill-opacity=\"\(Self.text(opacity))\"/>")
   }
 
   mutating func circle(_ centre: (Double, Double), radius: Double, fill: String) {
@@ -74,6 +77,19 @@ struct SVGDocument {
       "<text x=\"\(Self.text(point.0))\" y=\"\(Self.text(point.1))\" "
         + "font-size=\"\(Self.text(size))\" fill=\"\(fill)\" "
         + "text-anchor=\"\(anchor.rawValue)\"\(weight)\(turn)>\(Self.escaped(text))</text>")
+  }
+
+  /// Roughly how wide `text` is in a sans-serif font of `size`.
+  static func width(of text: String, size: Double) -> Double {
+    let ems = text.reduce(0.0) { sum, character in
+      switch character {
+      case "i", "j", "l", "I", ".", ",", ":", "'", "|", " ", "t", "f", "r": sum + 0.31
+      case "m", "w", "M", "W", "%": sum + 0.86
+      case _ where character.isUppercase: sum + 0.70
+      default: sum + 0.56
+      }
+    }
+    return ems * size
   }
 
   /// The whole document.

@@ -86,8 +86,13 @@ extension ReportInputs {
         "the same in us at 85 % of H100 bandwidth, of a 272 us stage", nil,
         layerBytes / (h100.bandwidth * 0.85) * 1e6, "so 1F cannot meet 50 ms on 80 GB Hopper"),
       row(
-        "1A1F on H200 (16 GPUs), tokens/s/GPU at 50 ms", nil, estimate(tokens).throughputPerDevice,
-        "meets the SLA"),
+        "1A1F on H200 (16 GPUs), micro-batch 1,024 (tokens/s/GPU)", nil,
+        estimate(1024).throughputPerDevice, "meets 50 ms"),
+      row(
+        "the same in ms", nil, estimate(1024).timePerOutputToken * 1e3, "of 50"),
+      row(
+        "1A1F on H200, largest micro-batch within 50 ms (tokens/s/GPU)", nil,
+        estimate(tokens).throughputPerDevice, "meets 50 ms"),
       row(
         "KV per attention GPU of 2A2F at 4K (GB)", nil,
         small.sequenceKVByteCount * 6144 / 16 / 1e9, "fits with linears in 80 GB"),

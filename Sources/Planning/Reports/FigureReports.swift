@@ -27,7 +27,8 @@ extension ReportInputs {
       notes: ["Cheapest attention device plus cheapest FFN device; communication is free."],
       chart: Chart(
         title: "Active parameters do not tell the price",
-        subtitle: "Lower bound of decoding cost at 8K context, cheapest pair of H800, H20, A800, 910B",
+        subtitle:
+          "Lower bound of decoding cost at 8K context, cheapest pair of H800, H20, A800, 910B",
         x: .init("active parameters per token", ticks: .billions),
         y: .init("USD per million tokens", ticks: .usd), content: .points(points)))
   }
@@ -63,7 +64,8 @@ extension ReportInputs {
         .init("hardware", "hardware"), .init("usd_per_mtok", "USD per 1M", .fixed(4)),
       ], rows: rows,
       notes: [
-        "Section 4.2 calls Qwen3 32B the dearest of the figure; on H20 DSv3 is (0.164 against 0.107)."
+        "Section 4.2 calls Qwen3 32B the dearest of the figure; on H20 DSv3 is "
+          + "(0.164 against 0.107)."
       ],
       chart: Chart(
         title: "What a million tokens costs at best",
@@ -101,7 +103,8 @@ extension ReportInputs {
         .init("drawn", "drawn differently", .fixed(3)),
       ], rows: rows,
       notes: [
-        "The report draws Llama 4 at 128K at 1.117; the formula gives 1.178.",
+        "The report draws Llama 4 at 128K at 1.117; the formula gives 1.177 (1.178 with"
+          + " the unit prices as printed).",
         "With the cheapest pair the hybrids cross below Step-3: Llama 4 above about 52K, "
           + "MiniMax M1 above about 62K tokens.",
       ],

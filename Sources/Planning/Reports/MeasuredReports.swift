@@ -120,7 +120,8 @@ extension ReportInputs {
         .number(modelled / measured.microseconds - 1), .number(ideal),
         .number(ideal / measured.microseconds),
       ])
-      categories.append("\(measured.family.uppercased())\n\(measured.hardware) \(measured.context / 1024)K")
+      categories.append(
+        "\(measured.family.uppercased())\n\(measured.hardware)\n\(measured.context / 1024)K")
       bars[0].append(ideal)
       bars[1].append(modelled)
       bars[2].append(measured.microseconds)

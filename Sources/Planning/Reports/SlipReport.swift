@@ -80,7 +80,8 @@ extension ReportInputs {
   }
 
   private func costSlips() throws(CostModelError) -> [Slip] {
-    func total(_ model: String, _ device: String, _ kilotokens: Int) throws(CostModelError) -> Double
+    func total(_ model: String, _ device: String, _ kilotokens: Int) throws(CostModelError)
+      -> Double
     {
       try cost(model, on: device, kilotokens: kilotokens).total
     }
@@ -96,7 +97,8 @@ extension ReportInputs {
       1 - (try pair("qwen3-235b", kilotokens: 8).total) / (try pair("dsv3", kilotokens: 8).total)
     return [
       Slip(
-        item: 3, quantity: cheaper + "H20 against H800 at 8K", printed: 0.10, computed: try below(8)),
+        item: 3, quantity: cheaper + "H20 against H800 at 8K", printed: 0.10, computed: try below(8)
+      ),
       Slip(
         item: 3, quantity: cheaper + "H20 against H800 at 32K", printed: nil,
         computed: try below(32)),
@@ -214,7 +216,8 @@ extension ReportInputs {
       Slip(
         item: 15, quantity: "tokens per micro-batch for a compute-bound FFN on H800",
         printed: 2048, computed: needed),
-      Slip(item: 15, quantity: "FFN MFU bound at 2,048 (share)", printed: 1, computed: 2048 / needed),
+      Slip(
+        item: 15, quantity: "FFN MFU bound at 2,048 (share)", printed: 1, computed: 2048 / needed),
       Slip(
         item: 15, quantity: "floor of the MoE price over Table 6 at 2,048", printed: 1,
         computed: needed / 2048),

@@ -17,7 +17,8 @@ extension ReportInputs {
     return Report(
       name: "table1", title: "Parameters: totals test every dimension of the catalogue at once",
       columns: [
-        .init("model", "model"), .init("title", "in the report"), .init("layers", "layers", .integer),
+        .init("model", "model"), .init("title", "in the report"),
+        .init("layers", "layers", .integer),
         .init("hidden", "hidden", .integer), .init("parameters", "parameters", .scientific(4)),
         .init("published", "published", .scientific(4)),
         .init("deviation", "deviation", .percent(2)),
