@@ -40,7 +40,6 @@ struct SVGDocument {
       "<line x1=\"\(Self.text(from.0))\" y1=\"\(Self.text(from.1))\" x2=\"\(Self.text(to.0))\" "
         + "y2=\"\(Self.text(to.1))\" stroke=\"\(stroke)\" "
         + "stroke-width=\"\(Self.text(width))\"\(dashes)/>")
-    )
   }
 
   mutating func polyline(
@@ -56,8 +55,8 @@ struct SVGDocument {
 
   mutating func polygon(_ points: [(Double, Double)], fill: String, opacity: Double) {
     let list = points.map { "\(Self.text($0.0)),\(Self.text($0.1))" }.joined(separator: " ")
-    body.append(
-      "<polygon points=\"\(list)\" fill=\"\(fill)\" fill-opacity=\"\(Self.text(opacity))\"/>")
+    let clear = Self.text(opacity)
+    body.append("<polygon points=\"\(list)\" fill=\"\(fill)\" fill-opacity=\"\(clear)\"/>")
   }
 
   mutating func circle(_ centre: (Double, Double), radius: Double, fill: String) {
