@@ -48,7 +48,7 @@ let package = Package(
     module("Tokenization", imports: ["JSONScanning", "CPCRE2"]),
     module("Sampling"),
     module("OutputParsing", imports: ["JSONScanning"]),
-    module("ConstrainedDecoding", imports: ["JSONScanning", "OutputParsing"]),
+    module("ConstrainedDecoding", imports: ["JSONScanning"]),
     module("Conversion", imports: ["Tensors", "JSONScanning"]),
 
     // Model and policy.
@@ -103,7 +103,9 @@ let package = Package(
     tests("TokenizationTests", imports: ["Tokenization", "JSONScanning", "TestSupport"]),
     tests("SamplingTests", imports: ["Sampling", "TestSupport"]),
     tests("OutputParsingTests", imports: ["OutputParsing", "JSONScanning", "TestSupport"]),
-    tests("ConstrainedDecodingTests", imports: ["ConstrainedDecoding", "JSONScanning", "TestSupport"]),
+    tests(
+      "ConstrainedDecodingTests",
+      imports: ["ConstrainedDecoding", "JSONScanning", "OutputParsing", "TestSupport"]),
     tests(
       "ConversionTests",
       imports: ["Conversion", "JSONScanning", "ModelConfiguration", "Tensors", "TestSupport"]),

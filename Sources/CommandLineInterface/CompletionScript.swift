@@ -5,6 +5,14 @@ package enum CompletionScript {
     let cases = commands.map { command in
       "    \(quoted(command.name))) words=\(quoted(words(command).joined(separator: " "))) ;;"
     }
+    let heads = commands.map { $0.path[0] }.uniqued().joined(separator: " ")
+    let groupLines = groups(commands).map { group in
+      let choices = quoted(second(commands, group).joined(separator: " "))
+      return "  [ \"$name\" = \(group) ] && words=\(choices)"
+    }
+    let choices = choiceCases(commands) { words in
+      "COMPREPLY=($(compgen -W \(quoted(words)) -- \"$current\")); return"
+    }
     return """
       # bash completion for step3
       _step3() {
@@ -12,25 +20,20 @@ package enum CompletionScript {
         local name="" words="" word
         for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
           case "$word" in -*) break ;; esac
-          case " \(groups(commands).joined(separator: " ")) " in
-            *" ${name:+$name }$word "*) name="${name:+$name }$word" ;;
-            *) [ -z "$name" ] && name="$word" || \
-              case "$name $word" in \(twoWordPattern(commands))) name="$name $word" ;; esac
-              break ;;
-          esac
+          if [ -z "$name" ]; then name="$word"; continue; fi
+          case "$name $word" in \(twoWordPattern(commands))) name="$name $word" ;; esac
+          break
         done
         case "$previous" in
-      \(choiceCases(commands, reply: { "COMPREPLY=($(compgen -W \(quoted($0)) -- \"$current\")); return" }))
+      \(choices)
           --*) case "$current" in -*) ;; *)
             COMPREPLY=($(compgen -f -- "$current")); return ;; esac ;;
         esac
         case "$name" in
       \(cases.joined(separator: "\n"))
-          *) words=\(quoted(commands.map { $0.path[0] }.uniqued().joined(separator: " "))) ;;
+          *) words=\(quoted(heads)) ;;
         esac
-      \(groups(commands).map { group in
-        "  [ \"$name\" = \(group) ] && words=\(quoted(second(commands, group).joined(separator: " ")))"
-      }.joined(separator: "\n"))
+      \(groupLines.joined(separator: "\n"))
         COMPREPLY=($(compgen -W "$words" -- "$current"))
         case "$current" in -*) ;; *) COMPREPLY+=($(compgen -f -- "$current")) ;; esac
       }

@@ -13,9 +13,9 @@
 ///   is dropped, and its type is the schema's. A parameter named twice keeps its first value.
 /// - What follows `<｜tool_call_begin｜>` but is no call is content, marker included; so is text
 ///   between calls, which ends the block. Text between parameters is dropped.
-/// - When the output ends before a call's name is complete, the call's text is dropped; when it ends
-///   within the call, the arguments are closed without the unfinished parameter, and the call is
-///   marked incomplete.
+/// - When the output ends before a call's name is complete, the call's text is dropped; when it
+///   ends within the call, the arguments are closed without the unfinished parameter, and the call
+///   is marked incomplete.
 /// - The name of a tool that was not offered is passed on, its values as text.
 package struct OutputParser: Sendable {
   enum State: Equatable {

@@ -1,0 +1,302 @@
+import Synchronization
+
+/// A deterministic automaton over bytes in which every state can reach acceptance: a leaf.
+///
+/// State 0 is the start. Bytes that no state tells apart share a class, so a row of the table is
+/// short. What it has learnt about a vocabulary is kept with it (`LeafTokens`).
+final class ByteAutomaton: Sendable {
+  let stateCount: Int
+  let classCount: Int
+  /// The class of each byte.
+  let classes: [UInt8]
+  /// The state after a byte of class c in state s at s · classCount + c; -1 when there is none.
+  let table: [Int32]
+  private let accepting: [Bool]
+  /// How many bytes each state can move along.
+  private let widths: [Int16]
+  let knownTokens = Mutex<[Int: LeafTokens]>([:])
+
+  init(classes: [UInt8], classCount: Int, table: [Int32], accepting: [Bool]) {
+    self.classes = classes
+    self.classCount = classCount
+    self.table = table
+    self.accepting = accepting
+    stateCount = accepting.count
+    var sizes = [Int16](repeating: 0, count: classCount)
+    for byteClass in classes { sizes[Int(byteClass)] += 1 }
+    widths = (0..<accepting.count).map { state in
+      (0..<classCount).reduce(0) { $0 + (table[state * classCount + $1] >= 0 ? sizes[$1] : 0) }
+    }
+  }
+
+  func isAccepting(_ state: Int) -> Bool { accepting[state] }
+
+  /// How many bytes can follow in `state`.
+  func width(_ state: Int) -> Int { Int(widths[state]) }
+
+  @inline(__always)
+  func next(_ state: Int, _ byte: UInt8) -> Int {
+    Int(table[state * classCount + Int(classes[Int(byte)])])
+  }
+
+  /// The moves of a state as byte ranges and targets.
+  func ranges(from state: Int) -> [(ranges: [ClosedRange<UInt8>], target: Int)] {
+    var byTarget: [Int: [ClosedRange<UInt8>]] = [:]
+    for byte in UInt8.min...UInt8.max {
+      let target = next(state, byte)
+      guard target >= 0 else { continue }
+      var ranges = byTarget[target] ?? []
+      if let last = ranges.last, last.upperBound + 1 == byte {
+        ranges[ranges.count - 1] = last.lowerBound...byte
+      } else {
+        ranges.append(byte...byte)
+      }
+      byTarget[target] = ranges
+    }
+    return byTarget.sorted { $0.key < $1.key }.map { ($0.value, $0.key) }
+  }
+
+  /// Whether the whole of `bytes` is accepted.
+  func accepts(_ bytes: [UInt8]) -> Bool {
+    var state = 0
+    for byte in bytes {
+      state = next(state, byte)
+      if state < 0 { return false }
+    }
+    return accepting[state]
+  }
+}
+
+/// What makes two automata the same, so that they share what is known about the vocabulary.
+struct AutomatonKey: Hashable {
+  private let classes: [UInt8]
+  private let table: [Int32]
+  private let accepting: [Bool]
+
+  init(_ automaton: ByteAutomaton) {
+    classes = automaton.classes
+    table = automaton.table
+    accepting = (0..<automaton.stateCount).map { automaton.isAccepting($0) }
+  }
+}
+
+/// An automaton under construction, with states that may lead nowhere.
+struct AutomatonDraft {
+  var classes: [UInt8]
+  var classCount: Int
+  var table: [Int32]
+  var accepting: [Bool]
+
+  /// The automaton of the states that are reachable and can reach acceptance; nil when it accepts
+  /// nothing.
+  func trimmed() -> ByteAutomaton? {
+    let count = accepting.count
+    var sources = [[Int32]](repeating: [], count: count)
+    for state in 0..<count {
+      for place in state * classCount..<(state + 1) * classCount where table[place] >= 0 {
+        sources[Int(table[place])].append(Int32(state))
+      }
+    }
+    var isAlive = accepting
+    var work = accepting.indices.filter { accepting[$0] }
+    while let state = work.popLast() {
+      for source in sources[state] where !isAlive[Int(source)] {
+        isAlive[Int(source)] = true
+        work.append(Int(source))
+      }
+    }
+    guard count > 0, isAlive[0] else { return nil }
+    // Breadth-first numbers make equal languages built alike equal automata.
+    var number = [Int32](repeating: -1, count: count)
+    var order = [0]
+    number[0] = 0
+    var head = 0
+    while head < order.count {
+      let state = order[head]
+      head += 1
+      for place in state * classCount..<(state + 1) * classCount {
+        let target = Int(table[place])
+        guard target >= 0, isAlive[target], number[target] < 0 else { continue }
+        number[target] = Int32(order.count)
+        order.append(target)
+      }
+    }
+    let rows = order.flatMap { state in
+      table[state * classCount..<(state + 1) * classCount].map { $0 < 0 ? -1 : number[Int($0)] }
+    }
+    return ByteAutomaton(
+      classes: classes, classCount: classCount, table: rows, accepting: order.map { accepting[$0] })
+  }
+}
+
+extension ByteAutomaton {
+  /// The most states an automaton may have.
+  static let stateLimit = 200_000
+
+  /// The deterministic automaton of `source`; nil when it accepts nothing, an error when it is too
+  /// large.
+  static func determinizing(
+    _ source: NondeterministicAutomaton, path: String
+  ) throws(GrammarError) -> ByteAutomaton? {
+    let (classes, samples) = byteClasses(source)
+    var index: [[Int]: Int32] = [:]
+    var sets: [[Int]] = []
+    var table: [Int32] = []
+    func number(_ set: [Int]) -> Int32 {
+      if set.isEmpty { return -1 }
+      if let known = index[set] { return known }
+      index[set] = Int32(sets.count)
+      sets.append(set)
+      return Int32(sets.count - 1)
+    }
+    _ = number(source.closure([source.start], atStart: true))
+    var state = 0
+    while state < sets.count {
+      guard sets.count <= stateLimit else { throw .tooLarge(path: path, limit: stateLimit) }
+      for byte in samples {
+        var targets: [Int] = []
+        for member in sets[state] {
+          for case .bytes(let ranges, let target) in source.moves[member]
+          where ranges.contains(where: { $0.contains(byte) }) {
+            targets.append(target)
+          }
+        }
+        table.append(targets.isEmpty ? -1 : number(source.closure(targets)))
+      }
+      state += 1
+    }
+    // Nothing was read yet only in the first state, where the text may be empty.
+    let accepting = sets.indices.map { place in
+      source.closure(sets[place], atStart: place == 0, atEnd: true).contains(source.end)
+    }
+    return AutomatonDraft(
+      classes: classes, classCount: samples.count, table: table, accepting: accepting
+    ).trimmed()
+  }
+
+  /// Classes of bytes that no move of `source` tells apart, and one byte of each.
+  private static func byteClasses(
+    _ source: NondeterministicAutomaton
+  ) -> (classes: [UInt8], samples: [UInt8]) {
+    var isBoundary = [Bool](repeating: false, count: 257)
+    isBoundary[0] = true
+    for moves in source.moves {
+      for case .bytes(let ranges, _) in moves {
+        for range in ranges {
+          isBoundary[Int(range.lowerBound)] = true
+          isBoundary[Int(range.upperBound) + 1] = true
+        }
+      }
+    }
+    var classes: [UInt8] = []
+    var samples: [UInt8] = []
+    for byte in UInt8.min...UInt8.max {
+      if isBoundary[Int(byte)] { samples.append(byte) }
+      classes.append(UInt8(samples.count - 1))
+    }
+    return (classes, samples)
+  }
+
+  /// What both automata accept, or (`isDifference`) what the first accepts and the second does not;
+  /// nil when that is nothing.
+  func combined(
+    with other: ByteAutomaton, isDifference: Bool = false, path: String
+  ) throws(GrammarError) -> ByteAutomaton? {
+    let pairClasses = (UInt8.min...UInt8.max).map {
+      Int(classes[Int($0)]) * other.classCount + Int(other.classes[Int($0)])
+    }
+    let distinct = Array(Set(pairClasses)).sorted()
+    let classIndex = Dictionary(uniqueKeysWithValues: distinct.enumerated().map { ($1, UInt8($0)) })
+    var index: [Int: Int32] = [0: 0]
+    // The second automaton's missing state is numbered behind its own.
+    let width = other.stateCount + 1
+    var pairs = [0]
+    var table: [Int32] = []
+    var head = 0
+    while head < pairs.count {
+      guard pairs.count <= Self.stateLimit else {
+        throw .tooLarge(path: path, limit: Self.stateLimit)
+      }
+      let (first, second) = (pairs[head] / width, pairs[head] % width)
+      head += 1
+      for pair in distinct {
+        let a = self.table[first * classCount + pair / other.classCount]
+        let b =
+          second == other.stateCount
+          ? -1 : other.table[second * other.classCount + pair % other.classCount]
+        guard a >= 0, b >= 0 || isDifference else {
+          table.append(-1)
+          continue
+        }
+        let key = Int(a) * width + (b >= 0 ? Int(b) : other.stateCount)
+        if index[key] == nil {
+          index[key] = Int32(pairs.count)
+          pairs.append(key)
+        }
+        table.append(index[key] ?? -1)
+      }
+    }
+    let accepting = pairs.map { pair in
+      let second = pair % width
+      let inSecond = second < other.stateCount && other.isAccepting(second)
+      return isAccepting(pair / width) && inSecond != isDifference
+    }
+    return AutomatonDraft(
+      classes: pairClasses.map { classIndex[$0] ?? 0 }, classCount: distinct.count, table: table,
+      accepting: accepting
+    ).trimmed()
+  }
+
+  /// Between `min` and `max` units between `opening` and `closing` bytes; `unit` must accept no
+  /// text that another begins with, and none that begins with `closing`.
+  static func counted(
+    _ unit: ByteAutomaton, min: Int, max: Int?, opening: UInt8?, closing: UInt8?, path: String
+  ) throws(GrammarError) -> ByteAutomaton? {
+    let levels = (max ?? min) + 1
+    let inner = unit.stateCount
+    guard levels * inner < stateLimit else { throw .tooLarge(path: path, limit: stateLimit) }
+    var draft = AutomatonDraft(
+      classes: unit.classes, classCount: unit.classCount, table: [], accepting: [])
+    for byte in [opening, closing].compactMap({ $0 }) { draft.isolate(byte) }
+    // State 0 reads the opening; then `inner` states per level; then the end.
+    let last = 1 + levels * inner
+    draft.table = Array(repeating: -1, count: (last + 1) * draft.classCount)
+    draft.accepting = Array(repeating: false, count: last + 1)
+    draft.accepting[last] = closing != nil
+    let base = opening == nil ? 0 : 1
+    if let opening { draft.table[Int(draft.classes[Int(opening)])] = 1 }
+    for level in 0..<levels {
+      let first = base + level * inner
+      let isEnough = level >= min
+      if closing == nil { draft.accepting[first] = isEnough }
+      for state in 0..<inner {
+        for byte in UInt8.min...UInt8.max {
+          let target = unit.next(state, byte)
+          guard target >= 0 else { continue }
+          let place = (first + state) * draft.classCount + Int(draft.classes[Int(byte)])
+          if !unit.isAccepting(target) {
+            draft.table[place] = Int32(first + target)
+          } else if level + 1 < levels {
+            draft.table[place] = Int32(first + inner)
+          } else if max == nil {
+            draft.table[place] = Int32(first)
+          }
+        }
+      }
+      if let closing, isEnough {
+        draft.table[first * draft.classCount + Int(draft.classes[Int(closing)])] = Int32(last)
+      }
+    }
+    return draft.trimmed()
+  }
+}
+
+extension AutomatonDraft {
+  /// Gives `byte` a class of its own; only before the table is filled.
+  fileprivate mutating func isolate(_ byte: UInt8) {
+    let own = classes[Int(byte)]
+    guard classes.filter({ $0 == own }).count > 1 else { return }
+    classes[Int(byte)] = UInt8(classCount)
+    classCount += 1
+  }
+}

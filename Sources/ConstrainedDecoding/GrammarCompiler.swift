@@ -1,0 +1,65 @@
+package import JSONScanning
+
+/// What an output is constrained to.
+package enum GrammarSource: Sendable {
+  /// A JSON value that a schema allows.
+  case jsonSchema(JSONValue)
+  /// Any JSON object.
+  case jsonObject
+  /// A text that a regular expression matches as a whole.
+  case regex(String)
+  /// One of these texts.
+  case choice([String])
+  /// A call of one of these tools in Step3's format, or several calls.
+  case toolCalls([ConstrainedTool], allowsSeveral: Bool)
+}
+
+extension Grammar {
+  /// Compiles a constraint for a vocabulary, or says what about it cannot be enforced.
+  ///
+  /// With `afterThinking` the output begins within a think block: any text goes up to the first
+  /// `</think>`, the constraint begins behind it, and the output cannot end before. Special tokens
+  /// that the grammar does not name are never allowed.
+  package static func compile(
+    _ source: GrammarSource, vocabulary: TokenVocabulary, afterThinking: Bool = false
+  ) throws(GrammarError) -> Grammar {
+    var builder = GrammarBuilder(vocabulary: vocabulary)
+    var expression: Expression
+    switch source {
+    case .jsonSchema(let schema):
+      var compiler = SchemaCompiler(root: schema, builder: builder)
+      expression = try compiler.compile(schema, path: "$")
+      builder = compiler.builder
+    case .jsonObject:
+      var compiler = SchemaCompiler(root: .boolean(true), builder: builder)
+      expression = compiler.anyObject()
+      builder = compiler.builder
+    case .regex(let pattern):
+      let parsed = try RegexParser.parse(pattern, path: "regex")
+      expression = try builder.leaf(parsed, path: "regex")
+    case .choice(let texts):
+      expression = try builder.leaf(.choice(texts.map { .text($0) }), path: "choice")
+    case .toolCalls(let tools, let allowsSeveral):
+      var compiler = ToolGrammar(builder: builder)
+      expression = try compiler.compile(tools, allowsSeveral: allowsSeveral)
+      builder = compiler.builder
+    }
+    if afterThinking {
+      expression = .sequence([
+        try thinking(&builder), .repeated(.text("\n"), min: 0, max: 2), expression,
+      ])
+    }
+    return try Grammar(expression, builder)
+  }
+
+  /// Any text up to `</think>`.
+  private static func thinking(
+    _ builder: inout GrammarBuilder
+  ) throws(GrammarError) -> Expression {
+    let marker = "</think>"
+    let automaton = try Texts.until(marker).automaton(
+      available: builder.vocabulary.availableBytes,
+      endingWith: builder.vocabulary.specialID(marker), path: "$")
+    return automaton.map { builder.leaf($0) } ?? .never
+  }
+}
