@@ -112,7 +112,7 @@ let package = Package(
     tests(
       "Step3ModelTests",
       imports: [
-        "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport",
+        "JSONScanning", "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport",
       ]),
     tests("SchedulingTests", imports: ["Scheduling", "KVCaching"]),
     tests("CostModelTests", imports: ["CostModel", "JSONScanning", "TestSupport"]),
