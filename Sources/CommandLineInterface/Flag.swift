@@ -142,13 +142,18 @@ package struct Flag: Sendable {
     }
   }
 
+  /// Integers between commas or spaces; nil when a piece is none, or nothing stands between commas.
   static func integers(_ text: String) -> [Int]? {
-    let parts = text.split(omittingEmptySubsequences: false) { $0 == "," || $0 == " " }
-    let numbers = parts.filter { !$0.isEmpty }.map { Int($0) }
-    guard !numbers.isEmpty else { return nil }
-    return numbers.reduce(into: [Int]?([])) { all, next in
-      if let next { all?.append(next) } else { all = nil }
+    var numbers: [Int] = []
+    for piece in text.split(separator: ",", omittingEmptySubsequences: false) {
+      let words = piece.split(separator: " ")
+      guard !words.isEmpty else { return nil }
+      for word in words {
+        guard let number = Int(word) else { return nil }
+        numbers.append(number)
+      }
     }
+    return numbers
   }
 
   static func toggleValue(_ text: String) -> Bool? {

@@ -3,8 +3,7 @@ import TestSupport
 import Testing
 
 /// What a person gets who calls the program wrongly: the exit code, and a message that helps.
-@Suite(.enabled(if: hasCommand("Score") && hasCommand("Run"), "needs score and run"))
-struct BadInputTests {
+@Suite struct BadInputTests {
   let dense = Fixtures.path("tiny/dense-f32")
 
   @Test("an unknown flag is named with the nearest spelling")
@@ -29,14 +28,16 @@ struct BadInputTests {
     #expect(!result.errors.isEmpty)
   }
 
-  @Test("an empty prompt is wrong usage")
+  @Test("an empty prompt is wrong usage", .enabled(if: hasCommand("Run"), "needs run"))
   func emptyPrompt() async throws {
     let result = try await Step3Process.run(["run", "--model", dense, "--raw", ""])
     #expect(result.exitCode == 2, "\(result.errors)")
     #expect(result.errors.lowercased().contains("prompt"))
   }
 
-  @Test("a prompt longer than the context states both lengths")
+  @Test(
+    "a prompt longer than the context states both lengths",
+    .enabled(if: hasCommand("Run"), "needs run"))
   func longPrompt() async throws {
     let model = Fixtures.path("tiny/longrope-f32")
     let prompt = String(repeating: "x", count: 300)
@@ -67,7 +68,9 @@ struct BadInputTests {
     #expect(result.errors.contains("LlamaForCausalLM"), "\(result.errors)")
   }
 
-  @Test("a tokenizer without a token that the prompt needs is refused by the token's name")
+  @Test(
+    "a tokenizer without a token that the prompt needs is refused by the token's name",
+    .enabled(if: hasCommand("Run"), "needs run"))
   func missingToken() async throws {
     let folder = try TemporaryFolder(copying: "tiny/dense-f32")
     try edit(folder, "tokenizer.json") { document in
@@ -111,7 +114,7 @@ struct BadInputTests {
     #expect(!document.error.code.isEmpty && document.error.message.contains("tiny"))
   }
 
-  @Test("an interrupt ends a generation with 130")
+  @Test("an interrupt ends a generation with 130", .enabled(if: hasCommand("Run"), "needs run"))
   func interrupt() async throws {
     let process = try Step3Process([
       "run", "--model", dense, "--raw", "--temperature", "0", "--max-tokens", "60000", "aaaa",
@@ -121,6 +124,46 @@ struct BadInputTests {
     process.send(signal: SIGINT)
     let result = try await process.result()
     #expect(result.exitCode == 130)
+  }
+
+  @Test("a model larger than the memory is refused with the numbers, before anything is read")
+  func notEnoughMemory() async throws {
+    let folder = try TemporaryFolder(copying: "tiny/dense-f32")
+    // 2.4 TB of weights that take no disk: a sparse file behind a complete header.
+    let (hidden, width) = (4096, 50_000_000)
+    try edit(folder, "config.json") {
+      $0["hidden_size"] = hidden
+      $0["intermediate_size"] = width
+      $0["num_hidden_layers"] = 1
+    }
+    let attention = "model.layers.0.self_attn."
+    let shapes: [(String, [Int])] = [
+      ("model.embed_tokens", [288, hidden]), ("lm_head", [288, hidden]),
+      ("model.norm", [hidden]), ("model.layers.0.input_layernorm", [hidden]),
+      ("model.layers.0.post_attention_layernorm", [hidden]),
+      (attention + "q_proj", [24, hidden]), (attention + "k_proj", [16, hidden]),
+      (attention + "v_proj", [16, hidden]), (attention + "inter_norm", [24]),
+      (attention + "wq", [64, 24]), (attention + "o_proj", [hidden, 64]),
+      ("model.layers.0.mlp.gate_proj", [width, hidden]),
+      ("model.layers.0.mlp.up_proj", [width, hidden]),
+      ("model.layers.0.mlp.down_proj", [hidden, width]),
+    ]
+    var header: [String: Any] = [:]
+    var end = 0
+    for (name, shape) in shapes {
+      let start = end
+      end += shape.reduce(4, *)
+      header[name + ".weight"] = ["dtype": "F32", "shape": shape, "data_offsets": [start, end]]
+    }
+    let json = try JSONSerialization.data(withJSONObject: header)
+    let length = Data((0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) })
+    try (length + json).write(to: folder.file("model.safetensors"))
+    let file = try FileHandle(forWritingTo: folder.file("model.safetensors"))
+    try file.truncate(atOffset: UInt64(8 + json.count + end))
+    try file.close()
+    let result = try await Step3Process.run(["score", "--model", folder.url.path, "--ids", "1"])
+    #expect(result.exitCode == 4, "\(result.errors)")
+    #expect(result.errors.contains("GB") || result.errors.contains("GiB"), "\(result.errors)")
   }
 
   /// Changes one JSON document of a folder.

@@ -10,7 +10,7 @@ struct Score: Decodable {
 
   let tokens: Int
   let logprobs: [Double?]
-  let top: [[Alternative]]?
+  let top: [[Alternative]?]?
   let greedy: Int
 }
 

@@ -43,15 +43,18 @@ def token_ids(folder: Path, vocabulary: int, count: int) -> list[int]:
 
 
 def renamed(folder: Path, temporary: Path) -> Path:
-    """The folder with what vLLM's loader is strict about put right: the enum as a string.
+    """The folder with what vLLM's loader is strict about put right; the meaning stays.
 
-    vLLM splits `moe_layers_enum` as text; a list means the same. Weights are linked, not copied.
+    vLLM splits `moe_layers_enum` as text, and transformers asks for the plural
+    `max_position_embeddings` where positions are scaled. Weights are linked, not copied.
     """
     document = json.loads((folder / "config.json").read_text())
     text = document.get("text_config", document)
     layers = text.get("moe_layers_enum", "-1")
     if isinstance(layers, list):
         text["moe_layers_enum"] = ",".join(map(str, layers))
+    if "max_position_embedding" in text:
+        text["max_position_embeddings"] = text["max_position_embedding"]
     target = temporary / folder.name
     target.mkdir()
     for path in folder.iterdir():
