@@ -72,7 +72,13 @@ package final class APIServer: HTTPHandler {
   ) -> HTTPResponse {
     let request = HTTPRequest(
       method: method, path: String(target.prefix { $0 != "?" }), id: Identifiers.make("req_"))
-    var answer = failure(.transport(status: status, reason: reason), request)
+    var error = APIError.transport(status: status, reason: reason)
+    if status == 400 || status == 501, let route = Route.match(request.path)?.route,
+      !(route.methods + ["HEAD", "OPTIONS"]).contains(method), !method.isEmpty
+    {
+      error = .wrongMethod(method: method, allowed: route.methods)
+    }
+    var answer = failure(error, request)
     answer.headers.append(HTTPField("x-request-id", request.id))
     return answer
   }
