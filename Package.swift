@@ -122,7 +122,10 @@ let package = Package(
       imports: ["Planning", "CostModel", "Simulation", "JSONScanning", "TestSupport"]),
     tests(
       "InferenceTests",
-      imports: ["Inference", "Kernels", "Sampling", "Scheduling", "Tensors", "TestSupport"]),
+      imports: [
+        "Inference", "KVCaching", "Kernels", "Sampling", "Scheduling", "Step3Model", "Tensors",
+        "TestSupport",
+      ]),
     tests("CommandLineInterfaceTests", imports: ["CommandLineInterface"]),
     tests(
       "ServingTests", imports: ["Serving", "Inference", "Sampling", "JSONScanning", "TestSupport"]),

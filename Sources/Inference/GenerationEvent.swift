@@ -89,7 +89,13 @@ package enum GenerationFailure: Error, Sendable, Equatable {
   /// The engine is shutting down and takes nothing new.
   case draining
   /// The waiting queue is full.
-  case queueFull(limit: Int)
+  case queueFull(limit: Int, retryAfterSeconds: Int)
+  /// The prompt has no tokens.
+  case emptyPrompt
+  /// No token can be chosen: the request's rules exclude each other, or the logits are broken.
+  case sampling(SamplingError)
+  /// Priorities are switched off.
+  case priorityUnsupported(priority: Int)
   /// Prompt and answer can never fit the model's context.
   case contextTooLong(promptTokenCount: Int, maximumTokens: Int, contextLength: Int)
   /// The cache is too small for this one request, even alone.
@@ -109,8 +115,12 @@ extension GenerationFailure: CustomStringConvertible {
     switch self {
     case .loading: "The model is still loading; try again when /ready answers 200."
     case .draining: "The server is shutting down; send the request to another one."
-    case .queueFull(let limit):
-      "The waiting queue holds its limit of \(limit) requests; try again later."
+    case .queueFull(let limit, let seconds):
+      "The waiting queue holds its limit of \(limit) requests; try again in \(seconds) s."
+    case .emptyPrompt: "The prompt is empty; give at least one token."
+    case .sampling(let error): "\(error)."
+    case .priorityUnsupported(let priority):
+      "Priority \(priority) needs a server started with --scheduling-policy priority."
     case .contextTooLong(let prompt, let maximum, let context):
       "This model's maximum context length is \(context) tokens. However, you requested "
         + "\(prompt + maximum) tokens (\(prompt) in the messages, \(maximum) in the completion). "

@@ -31,12 +31,18 @@ package struct GenerationRequest: Sendable {
   package var cacheSalt: String?
   /// The most tokens spent inside the think block before its end is forced; nil for no bound.
   package var thinkingTokenBudget: Int?
+  /// The tokens that close the think block which the prompt leaves open; empty when it leaves none
+  /// open. The budget counts and the constraint waits until they have come.
+  package var thinkEnd: [Int]
+  /// Which tokens the answer may consist of; nil for all.
+  package var constraint: (any TokenConstraint)?
 
   package init(
     id: String, prompt: [Int], sampling: SamplingParameters, seed: UInt64, choiceCount: Int = 1,
     maximumTokens: Int, stopTokenIDs: [Int] = [], ignoreEndOfSequence: Bool = false,
     promptLogprobCount: Int? = nil, priority: Int = 0, cacheSalt: String? = nil,
-    thinkingTokenBudget: Int? = nil
+    thinkingTokenBudget: Int? = nil, thinkEnd: [Int] = [],
+    constraint: (any TokenConstraint)? = nil
   ) {
     self.id = id
     self.prompt = prompt
@@ -50,5 +56,7 @@ package struct GenerationRequest: Sendable {
     self.priority = priority
     self.cacheSalt = cacheSalt
     self.thinkingTokenBudget = thinkingTokenBudget
+    self.thinkEnd = thinkEnd
+    self.constraint = constraint
   }
 }

@@ -238,10 +238,10 @@ private func with(_ base: JSONValue, _ more: [(String, JSONValue)]) -> JSONValue
     #expect(ready.json["progress"]?.number == 0.42)
     engine.state = .ready
     #expect(await api.send("GET", "/ready").status == 200)
-    engine.refuse(with: .queueFull(limit: 1))
+    engine.refuse(with: .queueFull(limit: 1, retryAfterSeconds: 3))
     let full = await api.post("/v1/chat/completions", with(hello, [("stream", true)]))
     #expect(full.status == 503)
-    #expect(full.headers["retry-after"] == "1")
+    #expect(full.headers["retry-after"] == "3")
   }
 
   @Test func asksForAKeyWhereOneIsSet() async throws {

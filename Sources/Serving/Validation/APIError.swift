@@ -50,7 +50,10 @@ extension APIError {
     case .engine(let failure):
       switch failure {
       case .loading, .draining, .queueFull, .peerLost: 503
-      case .contextTooLong, .cacheTooSmall, .tokenOutOfRange: 400
+      case .sampling(.invalidLogit): 500
+      case .contextTooLong, .cacheTooSmall, .tokenOutOfRange, .emptyPrompt, .sampling,
+        .priorityUnsupported:
+        400
       case .duplicateID: 409
       case .engineStopped: 500
       }
@@ -98,7 +101,7 @@ extension APIError {
   package var retryAfterSeconds: Int? {
     switch self {
     case .loading(_, let left): max(1, min(60, Int((left ?? 5).rounded(.up))))
-    case .engine(.queueFull): 1
+    case .engine(.queueFull(_, let seconds)): seconds
     case .engine(.loading), .engine(.peerLost): 5
     case .engine(.draining): 10
     default: nil

@@ -1,0 +1,248 @@
+import KVCaching
+import Sampling
+import Scheduling
+import Step3Model
+
+/// The heartbeat: drain the mailbox → schedule → forward → sample → publish.
+///
+/// Everything in here belongs to one thread, which blocks nowhere but in an empty mailbox.
+final class EngineLoop<Executor: StepExecutor & ~Copyable> {
+  private var executor: Executor
+  private let facts: ModelFacts
+  private let mailbox: Mailbox
+  private var scheduler: Scheduler
+  private var sampler: Sampler
+  /// Requests by the scheduler's number; looked up, walked only in order of number.
+  private var requests: [Int: RequestRuntime] = [:]
+  private var numbers: [String: Int] = [:]
+  private var nextNumber = 0
+  private var load = EngineLoad()
+  private let clock = ContinuousClock()
+  private let origin: ContinuousClock.Instant
+  private var isStopping = false
+
+  init(_ model: consuming LoadedModel<Executor>, mailbox: Mailbox) {
+    facts = model.facts
+    let pool = BlockPool(
+      blockCount: model.facts.cacheCapacityTokens / model.facts.blockSize,
+      blockSize: model.facts.blockSize, isPrefixCachingEnabled: model.sharesPrefixes)
+    scheduler = Scheduler(limits: model.limits, pool: pool)
+    sampler = Sampler(vocabularyCount: model.facts.vocabularySize)
+    executor = model.executor
+    self.mailbox = mailbox
+    origin = clock.now
+  }
+
+  /// Runs until it is told to stop.
+  func run() {
+    while !isStopping {
+      for message in mailbox.take(isIdle: scheduler.isIdle) { handle(message) }
+      deliverEnds()
+      if !isStopping, let plan = scheduler.plan() { perform(plan) }
+      publish()
+    }
+    for number in requests.keys.sorted() { scheduler.cancel(request: number) }
+    deliverEnds()
+    for case .submit(let request, let handler) in mailbox.close(reason: "stopped") {
+      Self.refuse(request, .engineStopped, handler)
+    }
+  }
+
+  private var now: Duration { clock.now - origin }
+
+  // MARK: Messages
+
+  private func handle(_ message: EngineMessage) {
+    switch message {
+    case .submit(let request, let handler): start(request, handler)
+    case .cancel(let id):
+      if let number = numbers[id] { scheduler.cancel(request: number) }
+    case .cancelChoice(let id, let choice):
+      if let number = numbers[id] {
+        scheduler.cancel(SequenceID(request: number, choice: choice))
+      }
+    case .stop: isStopping = true
+    }
+  }
+
+  private func start(_ request: GenerationRequest, _ handler: @escaping EventHandler) {
+    let number = nextNumber
+    nextNumber += 1
+    do throws(AdmissionRefusal) {
+      try scheduler.submit(
+        SchedulingRequest(
+          id: number, prompt: request.prompt, maximumTokens: request.maximumTokens,
+          choiceCount: request.choiceCount, priority: request.priority,
+          identity: PrefixIdentity(salt: request.cacheSalt),
+          needsPromptLogits: request.promptLogprobCount != nil),
+        now: now)
+    } catch {
+      mailbox.forget(request.id)
+      Self.refuse(request, GenerationFailure(error, load), handler)
+      return
+    }
+    numbers[request.id] = number
+    requests[number] = RequestRuntime(request, facts: facts, now: now, handler: handler)
+  }
+
+  /// Ends a request that never began.
+  private static func refuse(
+    _ request: GenerationRequest, _ failure: GenerationFailure, _ handler: EventHandler
+  ) {
+    for choice in 0..<request.choiceCount {
+      handler(
+        .finished(
+          FinishedChoice(choice: choice, reason: .failed(failure), generatedTokenCount: 0)))
+    }
+  }
+
+  // MARK: A step
+
+  private func perform(_ plan: StepPlan) {
+    let began = now
+    for entry in plan.entries { requests[entry.sequence.request]?.start(began) }
+    // Published before the step too: the queue has shrunk, and the step may take long.
+    publish()
+    var samples = plan.entries.map { entry in
+      entry.samplers.map { StepOutcome.Sample(sequence: $0, tokens: [], isFinished: false) }
+    }
+    do throws(FeedForwardError) {
+      try executor.run(plan) { entry, position, logits in
+        use(logits, at: position, of: plan.entries[entry], &samples[entry])
+      }
+    } catch {
+      abandon(plan, GenerationFailure(error))
+      return
+    }
+    // Prompts that nobody samples from, because no token was asked for.
+    for entry in plan.entries where entry.completesPrompt { reportPrompt(entry) }
+    scheduler.apply(StepOutcome(samples: samples.flatMap { $0 }))
+    load.stepCount += 1
+    load.stepTokenCount += plan.tokenCount
+    load.stepSeconds += (now - began).seconds
+    deliverEnds()
+  }
+
+  /// Scores the prompt and lets the samplers choose by one row of logits.
+  private func use(
+    _ logits: Span<Float>, at position: Int, of entry: StepPlan.Entry,
+    _ samples: inout [StepOutcome.Sample]
+  ) {
+    let number = entry.sequence.request
+    do throws(SamplingError) {
+      try requests[number]?.score(logits, at: position, &sampler)
+    } catch {
+      requests[number]?.failure = .sampling(error)
+    }
+    let firstRow = entry.end - entry.draftCount - 1
+    guard position >= firstRow, !entry.samplers.isEmpty else { return }
+    if position == firstRow && entry.completesPrompt { reportPrompt(entry) }
+    for index in samples.indices where !samples[index].isFinished {
+      // A guess that was wrong ends the verification: the rows after it are of another text.
+      let accepted = samples[index].tokens
+      guard accepted.count == position - firstRow,
+        accepted.isEmpty || accepted.last == entry.tokens[position - entry.start]
+      else { continue }
+      choose(logits, number, &samples[index])
+    }
+  }
+
+  private func choose(
+    _ logits: Span<Float>, _ number: Int, _ sample: inout StepOutcome.Sample
+  ) {
+    let choice = sample.sequence.choice
+    guard requests[number]?.failure == nil else {
+      sample.isFinished = true
+      return
+    }
+    do throws(SamplingError) {
+      guard let token = try requests[number]?.choices[choice].next(logits, &sampler) else { return }
+      sample.tokens.append(token.id)
+      sample.isFinished = requests[number]?.choices[choice].finishReason != nil
+      requests[number]?.handler(
+        .token(GeneratedToken(choice: choice, id: token.id, logprobs: token.logprobs)))
+    } catch {
+      requests[number]?.failure = .sampling(error)
+      sample.isFinished = true
+    }
+  }
+
+  private func reportPrompt(_ entry: StepPlan.Entry) {
+    requests[entry.sequence.request]?.reportPrompt(cachedCount: entry.cachedCount, now: now)
+  }
+
+  /// Ends the requests of a step that could not be computed.
+  private func abandon(_ plan: StepPlan, _ failure: GenerationFailure) {
+    scheduler.abandonStep()
+    for entry in plan.entries {
+      requests[entry.sequence.request]?.failure = failure
+      // Its other choices have lost their answer too.
+      scheduler.cancel(request: entry.sequence.request)
+    }
+    deliverEnds()
+  }
+
+  // MARK: News
+
+  private func deliverEnds() {
+    for end in scheduler.takeEnded() {
+      let number = end.id.request
+      guard var request = requests[number] else { continue }
+      requests[number] = nil
+      let reason = reason(of: end, request)
+      // The name is free before the last event tells so.
+      if request.openChoiceCount == 1 {
+        numbers[request.request.id] = nil
+        mailbox.forget(request.request.id)
+      }
+      request.finish(end.id.choice, reason)
+      if request.openChoiceCount > 0 { requests[number] = request }
+    }
+  }
+
+  private func reason(of end: EndedSequence, _ request: RequestRuntime) -> FinishReason {
+    if let failure = request.failure { return .failed(failure) }
+    return switch end.reason {
+    case .stopped: request.choices[end.id.choice].finishReason ?? .aborted
+    case .length: .length
+    case .cancelled: .aborted
+    }
+  }
+
+  private func publish() {
+    let metrics = scheduler.metrics
+    load.runningRequestCount = metrics.runningRequestCount
+    load.waitingRequestCount = metrics.waitingRequestCount
+    load.waitingTokenCount = metrics.waitingTokenCount
+    load.cacheUsage = metrics.cacheUsage
+    load.preemptionCount = metrics.preemptionCount
+    load.prefixCacheQueriedTokenCount = metrics.queriedTokenCount
+    load.prefixCacheHitTokenCount = metrics.hitTokenCount
+    mailbox.publish(load)
+  }
+}
+
+extension GenerationFailure {
+  /// What a refusal of the scheduler means to the request.
+  init(_ refusal: AdmissionRefusal, _ load: EngineLoad) {
+    self =
+      switch refusal {
+      case .queueFull(let limit, _):
+        .queueFull(limit: limit, retryAfterSeconds: load.estimatedQueueSeconds)
+      case .queuedTokensFull(let limit, _):
+        .queueFull(limit: limit, retryAfterSeconds: load.estimatedQueueSeconds)
+      case .cacheTooSmall(let needed, let available):
+        .cacheTooSmall(neededTokens: needed, availableTokens: available)
+      case .priorityUnsupported(let priority): .priorityUnsupported(priority: priority)
+      }
+  }
+
+  /// What a failure beyond the cut means to the request.
+  init(_ error: FeedForwardError) {
+    self =
+      switch error {
+      case .timedOut(let layer, _): .peerLost(name: "of layer \(layer)")
+      case .peerLost(_, let peer): .peerLost(name: peer)
+      }
+  }
+}

@@ -1,0 +1,75 @@
+import Sampling
+
+/// One request in flight: its choices, its prompt's logprobs and whom to tell.
+struct RequestRuntime {
+  let request: GenerationRequest
+  let handler: EventHandler
+  var choices: [SequenceRuntime]
+  /// Choices that have not ended.
+  private(set) var openChoiceCount: Int
+  private let submitted: Duration
+  private var started: Duration?
+  private var isPromptReported = false
+  private var promptLogprobs: [TokenLogprobs?]
+  /// Why it cannot go on, if something below the scheduler failed.
+  var failure: GenerationFailure?
+
+  init(
+    _ request: GenerationRequest, facts: ModelFacts, now: Duration,
+    handler: @escaping EventHandler
+  ) {
+    self.request = request
+    self.handler = handler
+    choices = (0..<request.choiceCount).map {
+      SequenceRuntime(request, choice: $0, facts: facts)
+    }
+    openChoiceCount = request.choiceCount
+    submitted = now
+    let isScored = request.promptLogprobCount != nil
+    promptLogprobs = isScored ? [TokenLogprobs?](repeating: nil, count: request.prompt.count) : []
+  }
+
+  /// Notes the beginning of the first step.
+  mutating func start(_ now: Duration) {
+    if started == nil { started = now }
+  }
+
+  /// Reports on the prompt's token after `position`, if it was asked for and is not known yet.
+  mutating func score(
+    _ logits: Span<Float>, at position: Int, _ sampler: inout Sampler
+  ) throws(SamplingError) {
+    guard let count = request.promptLogprobCount, position + 1 < request.prompt.count,
+      promptLogprobs[position + 1] == nil
+    else { return }
+    promptLogprobs[position + 1] = try sampler.logprobs(
+      logits, of: request.prompt[position + 1], topCount: count, position: position + 1)
+  }
+
+  /// Tells, once, that the prompt has been processed.
+  mutating func reportPrompt(cachedCount: Int, now: Duration) {
+    guard !isPromptReported else { return }
+    isPromptReported = true
+    let began = started ?? now
+    handler(
+      .promptProcessed(
+        PromptReport(
+          cachedTokenCount: cachedCount,
+          logprobs: request.promptLogprobCount == nil ? nil : promptLogprobs,
+          queueSeconds: (began - submitted).seconds, prefillSeconds: (now - began).seconds)))
+    promptLogprobs = []
+  }
+
+  /// Tells that a choice has ended.
+  mutating func finish(_ choice: Int, _ reason: FinishReason) {
+    openChoiceCount -= 1
+    handler(
+      .finished(
+        FinishedChoice(
+          choice: choice, reason: reason, generatedTokenCount: choices[choice].generatedCount)))
+  }
+}
+
+extension Duration {
+  /// The same as a number.
+  var seconds: Double { self / .seconds(1) }
+}

@@ -1,0 +1,39 @@
+package import Scheduling
+package import Step3Model
+
+/// Computes a step: the model, or something that stands in for it.
+///
+/// The loop on top knows requests, tokens and time; what is below knows rows, positions and slots.
+package protocol StepExecutor: ~Copyable, SendableMetatype {
+  /// Performs the plan's copies, computes its rows and keeps their keys and values.
+  ///
+  /// - Parameter body: gets the logits [V] of every position that the plan asks for, in the plan's
+  ///   order; on an error, of none.
+  mutating func run(
+    _ plan: StepPlan,
+    _ body: (_ entry: Int, _ position: Int, _ logits: Span<Float>) -> Void
+  ) throws(FeedForwardError)
+}
+
+/// A model that is ready to run, with the facts and bounds that requests are held to.
+package struct LoadedModel<Executor: StepExecutor & ~Copyable>: ~Copyable {
+  /// Runs the steps.
+  package var executor: Executor
+  /// What requests are checked against; its cache capacity and block size describe the executor's.
+  package let facts: ModelFacts
+  /// The scheduler's bounds.
+  package let limits: AdmissionLimits
+  /// Whether prompts share cached blocks.
+  package let sharesPrefixes: Bool
+
+  /// Puts an executor together with its facts.
+  package init(
+    executor: consuming Executor, facts: ModelFacts, limits: AdmissionLimits,
+    sharesPrefixes: Bool = true
+  ) {
+    self.executor = executor
+    self.facts = facts
+    self.limits = limits
+    self.sharesPrefixes = sharesPrefixes
+  }
+}
