@@ -1,5 +1,6 @@
 package import Inference
 package import JSONScanning
+import Sampling
 
 /// Why a request is answered with an error.
 ///
