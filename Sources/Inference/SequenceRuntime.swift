@@ -8,6 +8,7 @@ struct SequenceRuntime: Sendable {
   private let parameters: SamplingParameters
   private var context: SamplingContext
   private let promptCount: Int
+  private let vocabularySize: Int
   private let endOfSequenceIDs: [Int]
   private let stopTokenIDs: [Int]
   private var constraint: (any TokenConstraint)?
@@ -23,6 +24,7 @@ struct SequenceRuntime: Sendable {
   init(_ request: GenerationRequest, choice: Int, facts: ModelFacts) {
     parameters = request.sampling
     promptCount = request.prompt.count
+    vocabularySize = facts.vocabularySize
     endOfSequenceIDs = request.ignoreEndOfSequence ? [] : facts.endOfSequenceIDs
     stopTokenIDs = request.stopTokenIDs
     constraint = request.constraint
@@ -68,8 +70,12 @@ struct SequenceRuntime: Sendable {
     if thinking.isOpen {
       context.allowedMask = unendingMask
     } else {
-      context.allowedMask = constraint?.allowedTokens()
       context.stopTokens = []
+      guard var mask = constraint?.allowedTokens() else { return }
+      // A tokenizer may know fewer tokens than the model has rows for.
+      let missing = (vocabularySize + 63) / 64 - mask.count
+      if missing > 0 { mask += [UInt64](repeating: 0, count: missing) }
+      context.allowedMask = mask
     }
   }
 

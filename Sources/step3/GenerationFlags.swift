@@ -47,7 +47,9 @@ extension SamplingError: CommandError {
 extension GenerationFailure: CommandError {
   package var exitCode: ExitCode {
     switch self {
-    case .contextTooLong, .tokenOutOfRange: .usage
+    case .contextTooLong, .tokenOutOfRange, .emptyPrompt, .priorityUnsupported: .usage
+    case .sampling(.invalidLogit): .selfCheck
+    case .sampling: .usage
     case .cacheTooSmall: .memory
     case .peerLost: .peer
     case .loading, .draining, .queueFull, .duplicateID, .engineStopped: .failed
@@ -62,6 +64,10 @@ extension GenerationFailure: CommandError {
     case .contextTooLong: "prompt_too_long"
     case .cacheTooSmall: "cache_too_small"
     case .tokenOutOfRange: "bad_id"
+    case .emptyPrompt: "empty_prompt"
+    case .priorityUnsupported: "priority_unsupported"
+    case .sampling(.invalidLogit): "broken_logits"
+    case .sampling: "bad_sampling_parameter"
     case .duplicateID: "duplicate_id"
     case .peerLost: "peer_lost"
     case .engineStopped: "engine_stopped"
