@@ -24,7 +24,8 @@ struct Sample: Sendable, CustomTestStringConvertible {
     parameters: try? JSONValue(
       parsing: """
         {"type":"object","properties":{"city":{"type":"string"},
-        "days":{"type":"integer","minimum":1,"maximum":14},"unit":{"enum":["c","f"]},"tags":{"type":"array","items":{"type":"string"}},
+        "days":{"type":"integer","minimum":1,"maximum":14},"unit":{"enum":["c","f"]},
+        "tags":{"type":"array","items":{"type":"string"}},
         "code":{"type":["string","null"],"pattern":"^[A-Z]{2}$"}},"required":["city"]}
         """))
 
