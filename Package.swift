@@ -129,7 +129,7 @@ let package = Package(
     tests("CommandLineInterfaceTests", imports: ["CommandLineInterface"]),
     tests(
       "ServingTests", imports: ["Serving", "Inference", "Sampling", "JSONScanning", "TestSupport"]),
-    tests("EndToEndTests", imports: ["TestSupport"]),
+    tests("EndToEndTests", imports: ["Tensors", "TestSupport"]),
   ],
   swiftLanguageModes: [.v6]
 )

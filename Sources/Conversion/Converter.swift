@@ -51,7 +51,7 @@ package struct ConversionReport: Sendable, Equatable {
 /// the same input and options give the same bytes.
 package struct Converter: Sendable {
   /// Raised when the output for the same input changes, so that folders are made anew.
-  static let version = 1
+  static let version = 2
 
   /// What is converted, and into what.
   package let source: LlamaSource

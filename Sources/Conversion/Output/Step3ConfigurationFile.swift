@@ -40,8 +40,8 @@ struct Step3ConfigurationFile {
     } else {
       object["rope_scaling"] = .null
     }
+    // The published name is the singular; vLLM's rotary code asks for the plural.
     object["max_position_embedding"] = .integer(model.contextLength)
-    // The plural is what other readers ask for where positions are scaled.
     object["max_position_embeddings"] = .integer(model.contextLength)
     object["max_seq_len"] = .integer(model.contextLength)
     object["tie_word_embeddings"] = false
