@@ -93,13 +93,13 @@ CK_AVX512_INLINE void stream_block(
   CK_UNROLL for (int g = 0; g < 2; g++) {
     if ((size_t)g * 64 >= left) break;
     widened w = widen64(load_codes(row + g * 64, left - (size_t)g * 64));
-    CK_UNROLL for (int j = 0; j < tokens; j++) {
-      CK_UNROLL for (int part = 0; part < parts; part++) {
-        const uint8_t *at = x + (size_t)(j * parts + part) * stride + g * 128;
-        partial[j] = add_product(partial[j], w.even, at);
-        partial[j] = add_product(partial[j], w.odd, at + 64);
-      }
-    }
+    // Even codes of all parts, then odd ones: the order of the tiles below.
+    CK_UNROLL for (int half = 0; half < 2; half++)
+      CK_UNROLL for (int j = 0; j < tokens; j++)
+        CK_UNROLL for (int part = 0; part < parts; part++)
+          partial[j] = add_product(
+              partial[j], half ? w.odd : w.even,
+              x + (size_t)(j * parts + part) * stride + g * 128 + half * 64);
   }
 }
 
