@@ -6,7 +6,11 @@ import pytest
 TOOL = {
     "name": "get_weather",
     "description": "Tells the weather.",
-    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    },
 }
 HELLO = [{"role": "user", "content": "Say hello."}]
 
@@ -39,18 +43,29 @@ def test_stream_builds_the_same_message(client, model):
 
 def test_forced_tool_and_its_result(client, model):
     message = client.messages.create(
-        model=model, max_tokens=400, messages=HELLO, tools=[TOOL],
+        model=model,
+        max_tokens=400,
+        messages=HELLO,
+        tools=[TOOL],
         tool_choice={"type": "tool", "name": "get_weather"},
         thinking={"type": "enabled", "budget_tokens": 1024},
     )
     call = next(block for block in message.content if block.type == "tool_use")
     assert message.stop_reason in ("tool_use", "max_tokens")
     answer = client.messages.create(
-        model=model, max_tokens=8, tools=[TOOL],
+        model=model,
+        max_tokens=8,
+        tools=[TOOL],
         messages=HELLO
         + [
-            {"role": "assistant", "content": [block.model_dump(exclude_none=True) for block in message.content]},
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "Sunny."}]},
+            {
+                "role": "assistant",
+                "content": [block.model_dump(exclude_none=True) for block in message.content],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "Sunny."}],
+            },
         ],
     )
     assert answer.usage.input_tokens > message.usage.input_tokens
@@ -60,4 +75,6 @@ def test_errors(client, model):
     with pytest.raises(anthropic.NotFoundError):
         client.messages.create(model="no-such-model", max_tokens=8, messages=HELLO)
     with pytest.raises(anthropic.BadRequestError):
-        client.messages.create(model=model, max_tokens=8, messages=[{"role": "wizard", "content": "x"}])
+        client.messages.create(
+            model=model, max_tokens=8, messages=[{"role": "wizard", "content": "x"}]
+        )

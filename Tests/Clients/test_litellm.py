@@ -9,11 +9,17 @@ HELLO = [{"role": "user", "content": "Say hello."}]
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
 def test_chat(url, model, provider):
     arguments = dict(
-        model=f"{provider}/{model}", api_base=f"{url}/v1", api_key="none", messages=HELLO,
-        max_tokens=16, temperature=0,
+        model=f"{provider}/{model}",
+        api_base=f"{url}/v1",
+        api_key="none",
+        messages=HELLO,
+        max_tokens=16,
+        temperature=0,
     )
     whole = litellm.completion(**arguments)
-    chunks = list(litellm.completion(**arguments, stream=True, stream_options={"include_usage": True}))
+    chunks = list(
+        litellm.completion(**arguments, stream=True, stream_options={"include_usage": True})
+    )
     rebuilt = litellm.stream_chunk_builder(chunks, messages=HELLO)
     assert (rebuilt.choices[0].message.content or "") == (whole.choices[0].message.content or "")
     assert rebuilt.usage.completion_tokens == whole.usage.completion_tokens
@@ -29,6 +35,9 @@ def test_anthropic_road(url, model):
 def test_context_window_error(url, model):
     with pytest.raises(litellm.ContextWindowExceededError):
         litellm.completion(
-            model=f"openai/{model}", api_base=f"{url}/v1", api_key="none", messages=HELLO,
+            model=f"openai/{model}",
+            api_base=f"{url}/v1",
+            api_key="none",
+            messages=HELLO,
             max_tokens=10_000_000,
         )

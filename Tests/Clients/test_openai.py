@@ -14,7 +14,10 @@ TOOL = {
         "description": "Tells the weather.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}, "days": {"type": "integer"}},
+            "properties": {
+                "city": {"type": "string", "enum": ["Paris", "Rome"]},
+                "days": {"type": "integer"},
+            },
             "required": ["city", "days"],
             "additionalProperties": False,
         },
@@ -36,7 +39,9 @@ def test_models(client, model):
 
 
 def test_chat_equals_its_stream(client, model):
-    arguments = dict(model=model, messages=HELLO, max_tokens=24, temperature=0, logprobs=True, top_logprobs=2)
+    arguments = dict(
+        model=model, messages=HELLO, max_tokens=24, temperature=0, logprobs=True, top_logprobs=2
+    )
     whole = client.chat.completions.create(**arguments)
     choice = whole.choices[0]
     assert choice.finish_reason in ("stop", "length")
@@ -62,8 +67,9 @@ def test_same_seed_same_text_in_a_crowd(client, model):
         answer = client.chat.completions.create(
             model=model, messages=HELLO, max_tokens=16, temperature=1, seed=7
         )
-        results[index] = answer.choices[0].message.content, getattr(
-            answer.choices[0].message, "reasoning_content", None
+        results[index] = (
+            answer.choices[0].message.content,
+            getattr(answer.choices[0].message, "reasoning_content", None),
         )
 
     results = {}
@@ -84,7 +90,11 @@ def test_several_choices(client, model):
 def test_forced_tool(client, model):
     for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
         answer = client.chat.completions.create(
-            model=model, messages=HELLO, tools=[TOOL], tool_choice=choice, max_tokens=400,
+            model=model,
+            messages=HELLO,
+            tools=[TOOL],
+            tool_choice=choice,
+            max_tokens=400,
             parallel_tool_calls=False,
             extra_body={"thinking_token_budget": 8},
         )
@@ -97,28 +107,49 @@ def test_forced_tool(client, model):
 def test_json_schema(client, model):
     schema = {
         "type": "object",
-        "properties": {"colour": {"enum": ["red", "blue"]}, "count": {"type": "integer", "minimum": 0, "maximum": 9}},
+        "properties": {
+            "colour": {"enum": ["red", "blue"]},
+            "count": {"type": "integer", "minimum": 0, "maximum": 9},
+        },
         "required": ["colour", "count"],
         "additionalProperties": False,
     }
     answer = client.chat.completions.create(
-        model=model, messages=HELLO, max_tokens=200, extra_body={"thinking_token_budget": 8},
-        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}},
+        model=model,
+        messages=HELLO,
+        max_tokens=200,
+        extra_body={"thinking_token_budget": 8},
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "x", "schema": schema, "strict": True},
+        },
     )
     value = json.loads(answer.choices[0].message.content)
     assert value["colour"] in ("red", "blue") and 0 <= value["count"] <= 9
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(
-            model=model, messages=HELLO,
-            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}},
+            model=model,
+            messages=HELLO,
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": {"type": "nonsense"}},
+            },
         )
 
 
 def test_completions_score_what_they_echo(client, model):
     url = str(client.base_url).removesuffix("/v1/")
-    tokens = requests.post(f"{url}/tokenize", json={"prompt": "The sky is blue."}, timeout=60).json()["tokens"]
+    tokens = requests.post(
+        f"{url}/tokenize", json={"prompt": "The sky is blue."}, timeout=60
+    ).json()["tokens"]
     answer = client.completions.create(
-        model=model, prompt=[tokens, tokens], max_tokens=1, logprobs=1, echo=True, temperature=0, seed=1234
+        model=model,
+        prompt=[tokens, tokens],
+        max_tokens=1,
+        logprobs=1,
+        echo=True,
+        temperature=0,
+        seed=1234,
     )
     assert len(answer.choices) == 2
     first, second = (choice.logprobs for choice in answer.choices)
@@ -155,7 +186,9 @@ def test_responses(client, model):
     )
     assert second.usage.input_tokens > first.usage.input_tokens
     types, numbers = [], []
-    for event in client.responses.create(model=model, input="Say hello.", max_output_tokens=24, stream=True):
+    for event in client.responses.create(
+        model=model, input="Say hello.", max_output_tokens=24, stream=True
+    ):
         types.append(event.type)
         numbers.append(event.sequence_number)
     assert types[0] == "response.created"

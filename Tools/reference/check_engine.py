@@ -70,11 +70,11 @@ def engine_logits(
     """Logits [T, V] as `step3 score` writes them."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "logits.safetensors"
-        command = [
+        command: list[str | Path] = [
             binary, "score", "--model", folder, "--ids", ",".join(map(str, ids)),
             "--kernels", kernels, "--threads", threads, "--chunk", chunk, "--logits-out", out,
         ]  # fmt: skip
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise RuntimeError(f"exit code {result.returncode}: {result.stderr.strip()[-300:]}")
         return Checkpoint(Path(temporary)).tensor("logits").copy()

@@ -13,7 +13,19 @@ import pathlib
 import struct
 import sys
 
-SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 PRE_TOKENIZERS = {
     "smollm": [{"type": "Digits", "individual_digits": True}, {**BYTE_LEVEL, "use_regex": True}],
@@ -52,20 +64,37 @@ def tokenizer(data):
     assert data["tokenizer.ggml.model"] == "gpt2" and name in PRE_TOKENIZERS, name
     tokens, kinds = data["tokenizer.ggml.tokens"], data["tokenizer.ggml.token_type"]
     added = [
-        {"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": True}
-        for i, t in enumerate(tokens) if kinds[i] == CONTROL
+        {
+            "id": i,
+            "content": t,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for i, t in enumerate(tokens)
+        if kinds[i] == CONTROL
     ]
     return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": PRE_TOKENIZERS[name]},
         "post_processor": None,
         "decoder": {**BYTE_LEVEL, "add_prefix_space": True, "use_regex": True},
         "model": {
-            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-            "vocab": {t: i for i, t in enumerate(tokens)}, "merges": data["tokenizer.ggml.merges"],
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": {t: i for i, t in enumerate(tokens)},
+            "merges": data["tokenizer.ggml.merges"],
         },
     }
 
@@ -85,7 +114,10 @@ def main():
     source, target = sys.argv[1], pathlib.Path(sys.argv[2])
     data = metadata(source)
     target.mkdir(parents=True, exist_ok=True)
-    for name, content in (("tokenizer", tokenizer(data)), ("tokenizer_config", configuration(data))):
+    for name, content in (
+        ("tokenizer", tokenizer(data)),
+        ("tokenizer_config", configuration(data)),
+    ):
         text = json.dumps(content, ensure_ascii=False, indent=1)
         (target / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 

@@ -192,12 +192,12 @@ class Step3Reference:
         key = (name, part)
         if self._kept is not None and key in self._kept:
             return self._kept[key]
-        value = self.files.tensor(name, part).astype(self.precision)
+        value: np.ndarray = self.files.tensor(name, part).astype(self.precision)
         if name + "_scale_inv" in self.files:
-            scales = self.files.tensor(name + "_scale_inv", part).astype(self.precision)
+            scales: np.ndarray = self.files.tensor(name + "_scale_inv", part)
             rows, columns = value.shape
             scales = scales.repeat(128, axis=0)[:rows].repeat(128, axis=1)[:, :columns]
-            value = value * scales
+            value = value * scales.astype(self.precision)
         if self._kept is not None:
             self._kept[key] = value
         return value
