@@ -16,7 +16,8 @@ package struct AdmissionLimits: Equatable, Sendable {
   /// A priority is a handicap in time, not a class of its own: whoever waits long enough overtakes.
   package let handicapPerPriority: Duration?
 
-  /// Checks that every running sequence can decode in each step with room left for a prompt.
+  /// Checks that every running sequence can decode in each step. A prompt then finds room too: it
+  /// is one of the running sequences and does not decode.
   package init(
     sequenceCount: Int, stepTokenCount: Int, promptLogitRowCount: Int = 64,
     queuedRequestCount: Int = 1024, queuedTokenCount: Int = .max,
@@ -28,7 +29,7 @@ package struct AdmissionLimits: Equatable, Sendable {
     ] where value < 1 {
       throw .notPositive(limit: name, value: value)
     }
-    guard stepTokenCount > sequenceCount else {
+    guard stepTokenCount >= sequenceCount else {
       throw .stepTooSmall(stepTokenCount: stepTokenCount, sequenceCount: sequenceCount)
     }
     self.sequenceCount = sequenceCount
@@ -51,8 +52,8 @@ extension AdmissionLimitError: CustomStringConvertible {
     switch self {
     case .notPositive(let limit, let value): "\(limit) is \(value), but must be at least 1"
     case .stepTooSmall(let stepTokenCount, let sequenceCount):
-      "a step of \(stepTokenCount) tokens has no room for a prompt beside \(sequenceCount) running "
-        + "sequences; raise --max-num-batched-tokens above --max-num-seqs"
+      "a step of \(stepTokenCount) tokens cannot hold one of each of \(sequenceCount) running "
+        + "sequences; raise --max-num-batched-tokens to --max-num-seqs or more"
     }
   }
 }

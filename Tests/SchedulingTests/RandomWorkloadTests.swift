@@ -14,7 +14,7 @@ import Testing
     let blockSize = Int.random(in: 1...6, using: &random)
     let limits = try AdmissionLimits(
       sequenceCount: sequenceCount,
-      stepTokenCount: sequenceCount + Int.random(in: 1...30, using: &random),
+      stepTokenCount: sequenceCount + Int.random(in: 0...30, using: &random),
       promptLogitRowCount: Int.random(in: 1...8, using: &random),
       handicapPerPriority: .seconds(Int.random(in: 0...20, using: &random)))
     var harness = SchedulerHarness(

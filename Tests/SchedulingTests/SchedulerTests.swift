@@ -231,8 +231,8 @@ import Testing
   }
 
   @Test("limits under which a prompt could never start are refused") func limits() {
-    #expect(throws: AdmissionLimitError.stepTooSmall(stepTokenCount: 8, sequenceCount: 8)) {
-      try AdmissionLimits(sequenceCount: 8, stepTokenCount: 8)
+    #expect(throws: AdmissionLimitError.stepTooSmall(stepTokenCount: 7, sequenceCount: 8)) {
+      try AdmissionLimits(sequenceCount: 8, stepTokenCount: 7)
     }
     #expect(throws: AdmissionLimitError.self) {
       try AdmissionLimits(sequenceCount: 0, stepTokenCount: 8)
