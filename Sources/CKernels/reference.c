@@ -17,7 +17,7 @@ static float tree_sum(const float *lanes) {
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-static int32_t operand_kind(int32_t format, int32_t activation) {
+int32_t ck_reference_operand_kind(int32_t format, int32_t activation) {
   (void)format;
   return activation == CK_ACTIVATION_BFLOAT16 ? CK_OPERAND_ROUNDED : CK_OPERAND_FLOAT32;
 }
@@ -42,7 +42,7 @@ static void prepare_bfloat16(int32_t kind, uint16_t *row, const float *source, s
   }
 }
 
-static void prepare(int32_t kind, void *row, const float *source, size_t columns) {
+void ck_reference_prepare(int32_t kind, void *row, const float *source, size_t columns) {
   if (kind <= CK_OPERAND_ROUNDED)
     prepare_float(kind, row, source, columns);
   else
@@ -103,7 +103,7 @@ static void linear_row(
 }
 
 #define LINEAR(name, format)                                                                   \
-  static void name(                                                                            \
+  void ck_reference_##name(                                                                            \
       const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,           \
       void *scratch) {                                                                         \
     (void)scratch;                                                                             \
@@ -113,7 +113,7 @@ LINEAR(linear_float32, CK_FORMAT_FLOAT32)
 LINEAR(linear_bfloat16, CK_FORMAT_BFLOAT16)
 LINEAR(linear_e4m3, CK_FORMAT_E4M3)
 
-static void widen(
+void ck_reference_widen(
     int32_t format, float *y, const void *row, const float *scales, size_t columns) {
   widen_block(format, y, row, 0, columns);
   if (format != CK_FORMAT_E4M3) return;
@@ -123,7 +123,7 @@ static void widen(
 
 // ---- Attention.
 
-static void store_bfloat16(
+void ck_reference_store_bfloat16(
     const ck_kv *kv, size_t slot, const float *key, const float *value) {
   size_t d = kv->dimension, p = slot % kv->block_size;
   size_t offset = slot / kv->block_size * kv->block_bytes;
@@ -134,7 +134,7 @@ static void store_bfloat16(
   }
 }
 
-static void store_float32(const ck_kv *kv, size_t slot, const float *key, const float *value) {
+void ck_reference_store_float32(const ck_kv *kv, size_t slot, const float *key, const float *value) {
   size_t d = kv->dimension, p = slot % kv->block_size;
   size_t offset = slot / kv->block_size * kv->block_bytes;
   float *keys = (float *)(kv->keys + offset), *values = (float *)(kv->values + offset);
@@ -186,7 +186,7 @@ static void attend_row(
 }
 
 #define ATTEND(name, half)                                                                     \
-  static void name(                                                                            \
+  void ck_reference_##name(                                                                            \
       const ck_kv *kv, const float *queries, size_t count, size_t start, size_t visible,       \
       float scale, float *out, void *scratch) {                                                \
     (void)scratch;                                                                             \
@@ -197,7 +197,7 @@ static void attend_row(
 ATTEND(attend_bfloat16, 1)
 ATTEND(attend_float32, 0)
 
-static void attention_merge(
+void ck_reference_attention_merge(
     float *state, const float *partial, size_t count, size_t dimension) {
   for (size_t i = 0; i < count; i++, state += dimension + 2, partial += dimension + 2) {
     float largest = partial[0] > state[0] ? partial[0] : state[0];
@@ -207,7 +207,7 @@ static void attention_merge(
   }
 }
 
-static void attention_finish(
+void ck_reference_attention_finish(
     float *output, const float *state, size_t count, size_t dimension) {
   for (size_t i = 0; i < count; i++, state += dimension + 2, output += dimension) {
     float factor = 1 / state[1];
@@ -217,7 +217,7 @@ static void attention_finish(
 
 // ---- Element-wise.
 
-static void rms_norm(
+void ck_reference_rms_norm(
     float *y, const float *x, const float *weight, size_t count, float epsilon) {
   float lanes[LANES] = {0};
   dot_block(lanes, x, x, count);
@@ -225,7 +225,7 @@ static void rms_norm(
   for (size_t i = 0; i < count; i++) y[i] = x[i] * factor * weight[i];
 }
 
-static void rotary(
+void ck_reference_rotary(
     float *x, const float *cosine, const float *sine, size_t heads, size_t dimension) {
   size_t half = dimension / 2;
   for (size_t h = 0; h < heads; h++, x += dimension)
@@ -236,23 +236,23 @@ static void rotary(
     }
 }
 
-static void swiglu(float *y, const float *gate, const float *up, size_t count) {
+void ck_reference_swiglu(float *y, const float *gate, const float *up, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] = gate[i] / (1 + ck_exp(-gate[i])) * up[i];
 }
 
-static void add(float *y, const float *x, size_t count) {
+void ck_reference_add(float *y, const float *x, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] += x[i];
 }
 
-static void add_scaled(float *y, const float *x, float factor, size_t count) {
+void ck_reference_add_scaled(float *y, const float *x, float factor, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] += x[i] * factor;
 }
 
-static void round_bfloat16(float *y, const float *x, size_t count) {
+void ck_reference_round_bfloat16(float *y, const float *x, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] = ck_from_bfloat16(ck_to_bfloat16(x[i]));
 }
 
-static void log_sum_exp(
+void ck_reference_log_sum_exp(
     const float *x, size_t count, float *largest, size_t *index, float *sum) {
   float best = -INFINITY, lanes[LANES] = {0};
   size_t at = 0;
@@ -264,23 +264,23 @@ static void log_sum_exp(
 
 const ck_kernels ck_reference = {
     .name = "reference",
-    .operand_kind = operand_kind,
-    .prepare = prepare,
-    .linear_float32 = linear_float32,
-    .linear_bfloat16 = linear_bfloat16,
-    .linear_e4m3 = linear_e4m3,
-    .store_bfloat16 = store_bfloat16,
-    .store_float32 = store_float32,
-    .attend_bfloat16 = attend_bfloat16,
-    .attend_float32 = attend_float32,
-    .attention_merge = attention_merge,
-    .attention_finish = attention_finish,
-    .rms_norm = rms_norm,
-    .rotary = rotary,
-    .swiglu = swiglu,
-    .add = add,
-    .add_scaled = add_scaled,
-    .round_bfloat16 = round_bfloat16,
-    .widen = widen,
-    .log_sum_exp = log_sum_exp,
+    .operand_kind = ck_reference_operand_kind,
+    .prepare = ck_reference_prepare,
+    .linear_float32 = ck_reference_linear_float32,
+    .linear_bfloat16 = ck_reference_linear_bfloat16,
+    .linear_e4m3 = ck_reference_linear_e4m3,
+    .store_bfloat16 = ck_reference_store_bfloat16,
+    .store_float32 = ck_reference_store_float32,
+    .attend_bfloat16 = ck_reference_attend_bfloat16,
+    .attend_float32 = ck_reference_attend_float32,
+    .attention_merge = ck_reference_attention_merge,
+    .attention_finish = ck_reference_attention_finish,
+    .rms_norm = ck_reference_rms_norm,
+    .rotary = ck_reference_rotary,
+    .swiglu = ck_reference_swiglu,
+    .add = ck_reference_add,
+    .add_scaled = ck_reference_add_scaled,
+    .round_bfloat16 = ck_reference_round_bfloat16,
+    .widen = ck_reference_widen,
+    .log_sum_exp = ck_reference_log_sum_exp,
 };

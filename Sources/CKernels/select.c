@@ -37,6 +37,8 @@ const ck_kernels *ck_select(const char *limit) {
   const ck_kernels *const tables[] = {
 #if defined(__x86_64__)
       &ck_avx512, &ck_avx2,
+#elif defined(__aarch64__)
+      &ck_neon,
 #endif
       &ck_reference};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {

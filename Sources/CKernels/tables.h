@@ -14,6 +14,42 @@ extern const ck_kernels ck_avx512;
 extern const ck_kernels ck_neon;
 #endif
 
+// The scalar set's entries, for the tables that have nothing better.
+int32_t ck_reference_operand_kind(int32_t format, int32_t activation);
+void ck_reference_prepare(int32_t kind, void *row, const float *source, size_t columns);
+void ck_reference_linear_float32(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_reference_linear_bfloat16(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_reference_linear_e4m3(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_reference_store_bfloat16(
+    const ck_kv *, size_t slot, const float *key, const float *value);
+void ck_reference_store_float32(
+    const ck_kv *, size_t slot, const float *key, const float *value);
+void ck_reference_attend_bfloat16(
+    const ck_kv *, const float *queries, size_t count, size_t start, size_t visible, float scale,
+    float *out, void *scratch);
+void ck_reference_attend_float32(
+    const ck_kv *, const float *queries, size_t count, size_t start, size_t visible, float scale,
+    float *out, void *scratch);
+void ck_reference_attention_merge(
+    float *state, const float *partial, size_t count, size_t dimension);
+void ck_reference_attention_finish(
+    float *output, const float *state, size_t count, size_t dimension);
+void ck_reference_rms_norm(
+    float *y, const float *x, const float *weight, size_t count, float epsilon);
+void ck_reference_rotary(
+    float *x, const float *cosine, const float *sine, size_t heads, size_t dimension);
+void ck_reference_swiglu(float *y, const float *gate, const float *up, size_t count);
+void ck_reference_add(float *y, const float *x, size_t count);
+void ck_reference_add_scaled(float *y, const float *x, float factor, size_t count);
+void ck_reference_round_bfloat16(float *y, const float *x, size_t count);
+void ck_reference_widen(
+    int32_t format, float *y, const void *row, const float *scales, size_t columns);
+void ck_reference_log_sum_exp(
+    const float *x, size_t count, float *largest, size_t *index, float *sum);
+
 static inline float ck_from_bits(uint32_t bits) {
   float value;
   memcpy(&value, &bits, 4);

@@ -3,34 +3,15 @@
 #if defined(__x86_64__)
 #include "x86_avx2.h"
 
-static int32_t operand_kind(int32_t format, int32_t activation) {
-  (void)format;
-  return activation == CK_ACTIVATION_BFLOAT16 ? CK_OPERAND_ROUNDED : CK_OPERAND_FLOAT32;
-}
-
 CK_AVX2 static void prepare(int32_t kind, void *row, const float *source, size_t columns) {
   if (kind > CK_OPERAND_ROUNDED) {
-    ck_reference.prepare(kind, row, source, columns);
+    ck_reference_prepare(kind, row, source, columns);
     return;
   }
   for (size_t k = 0; k < ck_operand_bytes(kind, columns) / 4; k += 8) {
     __m256 x = k < columns ? load8(source + k, columns - k) : _mm256_setzero_ps();
     _mm256_store_ps((float *)row + k, kind == CK_OPERAND_ROUNDED ? round8(x) : x);
   }
-}
-
-static void widen(
-    int32_t format, float *y, const void *row, const float *scales, size_t columns) {
-  ck_reference.widen(format, y, row, scales, columns);
-}
-
-static void store_bfloat16(
-    const ck_kv *kv, size_t slot, const float *key, const float *value) {
-  ck_reference.store_bfloat16(kv, slot, key, value);
-}
-
-static void store_float32(const ck_kv *kv, size_t slot, const float *key, const float *value) {
-  ck_reference.store_float32(kv, slot, key, value);
 }
 
 // ---- Element-wise: y[i] from x[i], the tail masked, so that an element's bits do not depend on
@@ -121,13 +102,13 @@ CK_AVX2 static void log_sum_exp(
 
 const ck_kernels ck_avx2 = {
     .name = "avx2",
-    .operand_kind = operand_kind,
+    .operand_kind = ck_reference_operand_kind,
     .prepare = prepare,
     .linear_float32 = ck_avx2_linear_float32,
     .linear_bfloat16 = ck_avx2_linear_bfloat16,
     .linear_e4m3 = ck_avx2_linear_e4m3,
-    .store_bfloat16 = store_bfloat16,
-    .store_float32 = store_float32,
+    .store_bfloat16 = ck_reference_store_bfloat16,
+    .store_float32 = ck_reference_store_float32,
     .attend_bfloat16 = ck_avx2_attend_bfloat16,
     .attend_float32 = ck_avx2_attend_float32,
     .attention_merge = attention_merge,
@@ -138,7 +119,7 @@ const ck_kernels ck_avx2 = {
     .add = add,
     .add_scaled = add_scaled,
     .round_bfloat16 = round_bfloat16,
-    .widen = widen,
+    .widen = ck_reference_widen,
     .log_sum_exp = log_sum_exp,
 };
 #endif

@@ -77,7 +77,7 @@ CK_AVX512 static void prepare(
 CK_AVX512 static void widen(
     int32_t format, float *y, const void *row, const float *scales, size_t columns) {
   if (format != CK_FORMAT_BFLOAT16) {
-    ck_reference.widen(format, y, row, scales, columns);
+    ck_reference_widen(format, y, row, scales, columns);
     return;
   }
   for (size_t k = 0; k < columns; k += 16) {
@@ -188,15 +188,6 @@ CK_AVX512 static void log_sum_exp(
   *largest = best, *index = at, *sum = lanes_sum(total);
 }
 
-static void store_bfloat16(
-    const ck_kv *kv, size_t slot, const float *key, const float *value) {
-  ck_reference.store_bfloat16(kv, slot, key, value);
-}
-
-static void store_float32(const ck_kv *kv, size_t slot, const float *key, const float *value) {
-  ck_reference.store_float32(kv, slot, key, value);
-}
-
 const ck_kernels ck_avx512 = {
     .name = "avx512",
     .operand_kind = operand_kind,
@@ -204,8 +195,8 @@ const ck_kernels ck_avx512 = {
     .linear_float32 = ck_avx512_linear_float32,
     .linear_bfloat16 = ck_avx512_linear_bfloat16,
     .linear_e4m3 = ck_avx512_linear_e4m3,
-    .store_bfloat16 = store_bfloat16,
-    .store_float32 = store_float32,
+    .store_bfloat16 = ck_reference_store_bfloat16,
+    .store_float32 = ck_reference_store_float32,
     .attend_bfloat16 = ck_avx512_attend_bfloat16,
     .attend_float32 = ck_avx512_attend_float32,
     .attention_merge = attention_merge,
