@@ -14,10 +14,17 @@ final class ByteAutomaton: Sendable {
   private let accepting: [Bool]
   /// How many bytes each state can move along.
   private let widths: [Int16]
+  /// What it counts, when it was made to count.
+  let counting: UnitCounting?
   let knownTokens = Mutex<[Int: LeafTokens]>([:])
+  let knownUnits = Mutex<UnitTokens?>(nil)
 
-  init(classes: [UInt8], classCount: Int, table: [Int32], accepting: [Bool]) {
+  init(
+    classes: [UInt8], classCount: Int, table: [Int32], accepting: [Bool],
+    counting: UnitCounting? = nil
+  ) {
     self.classes = classes
+    self.counting = counting
     self.classCount = classCount
     self.table = table
     self.accepting = accepting
@@ -86,6 +93,7 @@ struct AutomatonDraft {
   var classCount: Int
   var table: [Int32]
   var accepting: [Bool]
+  var counting: UnitCounting?
 
   /// The automaton of the states that are reachable and can reach acceptance; nil when it accepts
   /// nothing.
@@ -124,8 +132,11 @@ struct AutomatonDraft {
     let rows = order.flatMap { state in
       table[state * classCount..<(state + 1) * classCount].map { $0 < 0 ? -1 : number[Int($0)] }
     }
+    var counting = counting
+    if let levels = counting?.levels { counting?.levels = order.map { levels[$0] } }
     return ByteAutomaton(
-      classes: classes, classCount: classCount, table: rows, accepting: order.map { accepting[$0] })
+      classes: classes, classCount: classCount, table: rows,
+      accepting: order.map { accepting[$0] }, counting: counting)
   }
 }
 
@@ -245,58 +256,5 @@ extension ByteAutomaton {
       classes: pairClasses.map { classIndex[$0] ?? 0 }, classCount: distinct.count, table: table,
       accepting: accepting
     ).trimmed()
-  }
-
-  /// Between `min` and `max` units between `opening` and `closing` bytes; `unit` must accept no
-  /// text that another begins with, and none that begins with `closing`.
-  static func counted(
-    _ unit: ByteAutomaton, min: Int, max: Int?, opening: UInt8?, closing: UInt8?, path: String
-  ) throws(GrammarError) -> ByteAutomaton? {
-    let levels = (max ?? min) + 1
-    let inner = unit.stateCount
-    guard levels * inner < stateLimit else { throw .tooLarge(path: path, limit: stateLimit) }
-    var draft = AutomatonDraft(
-      classes: unit.classes, classCount: unit.classCount, table: [], accepting: [])
-    for byte in [opening, closing].compactMap({ $0 }) { draft.isolate(byte) }
-    // State 0 reads the opening; then `inner` states per level; then the end.
-    let last = 1 + levels * inner
-    draft.table = Array(repeating: -1, count: (last + 1) * draft.classCount)
-    draft.accepting = Array(repeating: false, count: last + 1)
-    draft.accepting[last] = closing != nil
-    let base = opening == nil ? 0 : 1
-    if let opening { draft.table[Int(draft.classes[Int(opening)])] = 1 }
-    for level in 0..<levels {
-      let first = base + level * inner
-      let isEnough = level >= min
-      if closing == nil { draft.accepting[first] = isEnough }
-      for state in 0..<inner {
-        for byte in UInt8.min...UInt8.max {
-          let target = unit.next(state, byte)
-          guard target >= 0 else { continue }
-          let place = (first + state) * draft.classCount + Int(draft.classes[Int(byte)])
-          if !unit.isAccepting(target) {
-            draft.table[place] = Int32(first + target)
-          } else if level + 1 < levels {
-            draft.table[place] = Int32(first + inner)
-          } else if max == nil {
-            draft.table[place] = Int32(first)
-          }
-        }
-      }
-      if let closing, isEnough {
-        draft.table[first * draft.classCount + Int(draft.classes[Int(closing)])] = Int32(last)
-      }
-    }
-    return draft.trimmed()
-  }
-}
-
-extension AutomatonDraft {
-  /// Gives `byte` a class of its own; only before the table is filled.
-  fileprivate mutating func isolate(_ byte: UInt8) {
-    let own = classes[Int(byte)]
-    guard classes.filter({ $0 == own }).count > 1 else { return }
-    classes[Int(byte)] = UInt8(classCount)
-    classCount += 1
   }
 }

@@ -16,13 +16,8 @@ struct GrammarBuilder {
   private(set) var nodes: [GrammarNode] = []
   private(set) var ruleStarts: [Int32] = []
   private(set) var leaves: [ByteAutomaton] = []
-  private var leafIndex: [LeafKey: Int] = [:]
+  private var leafIndex: [AutomatonSource: Int] = [:]
   private var bodies: [Expression?] = []
-
-  private struct LeafKey: Hashable {
-    let expression: Expression
-    let encoding: TextEncoding
-  }
 
   /// The most nodes a grammar may have, and the most states on the way to an automaton.
   static let nodeLimit = 400_000
@@ -45,7 +40,7 @@ struct GrammarBuilder {
   mutating func leaf(
     _ expression: Expression, encoding: TextEncoding = .plain, path: String
   ) throws(GrammarError) -> Expression {
-    let key = LeafKey(expression: expression, encoding: encoding)
+    let key = AutomatonSource.expression(expression, encoding)
     if let known = leafIndex[key] { return .leaf(known) }
     guard let automaton = try automaton(expression, encoding: encoding, path: path) else {
       return .never
@@ -67,12 +62,22 @@ struct GrammarBuilder {
   func automaton(
     _ expression: Expression, encoding: TextEncoding = .plain, path: String
   ) throws(GrammarError) -> ByteAutomaton? {
-    guard
-      let source = NondeterministicAutomaton(
-        expression, encoding: encoding, available: vocabulary.availableBytes,
-        limit: Self.nodeLimit)
-    else { throw .tooLarge(path: path, limit: Self.nodeLimit) }
-    return try ByteAutomaton.determinizing(source, path: path)
+    let key = AutomatonSource.expression(expression, encoding)
+    return try vocabulary.automaton(key) { () throws(GrammarError) in
+      guard
+        let source = NondeterministicAutomaton(
+          expression, encoding: encoding, available: vocabulary.availableBytes,
+          limit: Self.nodeLimit)
+      else { throw .tooLarge(path: path, limit: Self.nodeLimit) }
+      return try ByteAutomaton.determinizing(source, path: path)
+    }
+  }
+
+  /// The automaton of the texts that end with a marker.
+  func automaton(_ until: UntilMarker, path: String) throws(GrammarError) -> ByteAutomaton? {
+    try vocabulary.automaton(.until(until)) { () throws(GrammarError) in
+      try until.automaton(available: vocabulary.availableBytes, path: path)
+    }
   }
 
   /// A special token when the vocabulary has one of this name, otherwise its text.

@@ -57,9 +57,8 @@ extension Grammar {
     _ builder: inout GrammarBuilder
   ) throws(GrammarError) -> Expression {
     let marker = "</think>"
-    let automaton = try Texts.until(marker).automaton(
-      available: builder.vocabulary.availableBytes,
-      endingWith: builder.vocabulary.specialID(marker), path: "$")
+    let until = UntilMarker(marker, token: builder.vocabulary.specialID(marker))
+    let automaton = try builder.automaton(until, path: "$")
     return automaton.map { builder.leaf($0) } ?? .never
   }
 }

@@ -49,19 +49,22 @@ enum Texts {
 
   /// At most one space, after a colon.
   static let oneSpace = Expression.optional(.text(" "))
-
-  /// Any text up to the first `marker`, which is included.
-  static func until(_ marker: String) -> UntilMarker { UntilMarker(marker: Array(marker.utf8)) }
 }
 
-/// The texts that end with their first `marker`.
-struct UntilMarker {
-  let marker: [UInt8]
+/// The texts that end with their first `marker`, or with a special token in its place.
+struct UntilMarker: Hashable {
+  private let marker: [UInt8]
+  private let token: Int?
 
-  /// The automaton: UTF-8 beside the search for the marker (Knuth, Morris, Pratt). With `token`
-  /// the text ends with that special token instead, and never spells the marker.
+  init(_ marker: String, token: Int? = nil) {
+    self.marker = Array(marker.utf8)
+    self.token = token
+  }
+
+  /// The automaton: UTF-8 beside the search for the marker (Knuth, Morris, Pratt). With a token
+  /// the text never spells the marker.
   func automaton(
-    available: [Bool], endingWith token: Int? = nil, path: String
+    available: [Bool], path: String
   ) throws(GrammarError) -> ByteAutomaton? {
     guard
       let any = NondeterministicAutomaton(

@@ -27,6 +27,7 @@ package final class TokenVocabulary: Sendable {
   let maximumDepth: Int
 
   private let automata = Mutex<[AutomatonKey: ByteAutomaton]>([:])
+  private let built = Mutex<[AutomatonSource: ByteAutomaton?]>([:])
   private static let automataLimit = 256
 
   /// A vocabulary of `tokenBytes`; an id without bytes is never allowed, special ids only where a
@@ -76,9 +77,27 @@ package final class TokenVocabulary: Sendable {
     }
   }
 
+  /// What `make` builds for a source, or built for it before.
+  func automaton(
+    _ key: AutomatonSource, make: () throws(GrammarError) -> ByteAutomaton?
+  ) throws(GrammarError) -> ByteAutomaton? {
+    if let known = built.withLock({ $0[key] }) { return known }
+    let made = try make()
+    built.withLock { built in
+      if built.count >= Self.automataLimit { built.removeAll() }
+      built[key] = .some(made)
+    }
+    return made
+  }
+
   /// The tokens that fit into the leaf `automaton` from `state` on.
   func leafTokens(_ automaton: ByteAutomaton, state: Int) -> LeafTokens {
     if let known = automaton.knownTokens.withLock({ $0[state] }) { return known }
+    if let counting = automaton.counting, counting.levels[state] >= 0 {
+      let found = countedTokens(counting, level: Int(counting.levels[state]))
+      automaton.remember(found, state: state)
+      return found
+    }
     var mask = TokenMask(vocabularySize: size)
     var exits: [Int32] = []
     var states = [Int](repeating: 0, count: maximumDepth + 1)
@@ -97,10 +116,7 @@ package final class TokenVocabulary: Sendable {
       node += 1
     }
     let found = LeafTokens(mask: mask, exits: exits)
-    automaton.knownTokens.withLock { known in
-      if known.count >= LeafTokens.limit { known.removeAll() }
-      known[state] = found
-    }
+    automaton.remember(found, state: state)
     return found
   }
 
@@ -123,6 +139,21 @@ struct LeafTokens: Sendable {
 
   /// How many states' tokens a leaf remembers.
   static let limit = 512
+}
+
+extension ByteAutomaton {
+  fileprivate func remember(_ tokens: LeafTokens, state: Int) {
+    knownTokens.withLock { known in
+      if known.count >= LeafTokens.limit { known.removeAll() }
+      known[state] = tokens
+    }
+  }
+}
+
+/// What an automaton was built for.
+enum AutomatonSource: Hashable {
+  case expression(Expression, TextEncoding)
+  case until(UntilMarker)
 }
 
 /// How special tokens are told from text.

@@ -170,8 +170,7 @@ struct ToolGrammar {
   private mutating func string(
     _ schema: JSONValue, path: String
   ) throws(GrammarError) -> Expression {
-    let until = try UntilMarker(marker: Array(close.utf8)).automaton(
-      available: builder.vocabulary.availableBytes, path: path)
+    let until = try builder.automaton(UntilMarker(close), path: path)
     guard let until else { return .never }
     let object = schema.object ?? JSONObject()
     var restricted = object

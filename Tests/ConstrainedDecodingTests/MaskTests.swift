@@ -52,6 +52,8 @@ struct Sample: Sendable, CustomTestStringConvertible {
       "additionalProperties":{"type":"null"}},{"enum":[null,1.5,"red","green"]}]}
       """),
     schema("a pattern", #"{"type":"string","pattern":"^(\\d{2}|[^a-z]+é)$","minLength":2}"#),
+    schema("a counted string", #"{"type":"string","minLength":2,"maxLength":9}"#),
+    schema("a long string", #"{"type":"string","minLength":7}"#),
     schema("an unanchored pattern", #"{"type":"string","pattern":"a.c"}"#),
     schema("a range", #"{"type":"number","minimum":-1.25,"exclusiveMaximum":12.5}"#),
     Sample(name: "a regex", source: .regex(#"(ab|c)+[0-9]{1,3}(\.com)?"#)),
