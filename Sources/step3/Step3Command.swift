@@ -19,6 +19,7 @@ struct Step3Command {
       BenchDecodeCommand.self,
       BenchPrefillCommand.self,
       CostCommand.self,
+      PlanCommand.self,
       DoctorCommand.self,
       CompletionCommand.self,
     ], version: version)
