@@ -27,8 +27,6 @@ package struct EngineOptions: Sendable, Equatable {
   package var sharesPrefixes = true
   /// Requests that may wait.
   package var queuedRequestLimit = 1024
-  /// By how much a step of priority delays a request; nil serves first come, first served.
-  package var handicapPerPriority: Duration?
 
   /// The defaults.
   package init() {}

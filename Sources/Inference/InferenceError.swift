@@ -1,5 +1,6 @@
 package import Kernels
 package import ModelConfiguration
+package import Scheduling
 package import Step3Model
 package import Tensors
 
@@ -12,6 +13,7 @@ package enum InferenceError: Error, Sendable {
   case kernels(KernelError)
   case memory(MemoryError)
   case feedForward(FeedForwardError)
+  case limits(AdmissionLimitError)
   /// Weights, cache and scratch do not fit into what is free.
   case notEnoughMemory(plan: MemoryPlan, available: Int)
   /// The prompt has no tokens.
@@ -34,6 +36,7 @@ extension InferenceError: CustomStringConvertible {
     case .kernels(let error): "\(error)"
     case .memory(let error): "\(error)"
     case .feedForward(let error): "\(error)"
+    case .limits(let error): "\(error)"
     case .notEnoughMemory(let plan, let available):
       "not enough memory: weights \(Self.size(plan.weightByteCount)) + KV cache "
         + "\(Self.size(plan.cacheByteCount)) + scratch \(Self.size(plan.scratchByteCount)) = "

@@ -54,7 +54,7 @@ extension InferenceError: CommandError {
     case .memory(let error): error.exitCode
     case .notEnoughMemory: .memory
     case .feedForward: .failed
-    case .emptyPrompt, .promptTooLong, .tokenOutOfRange, .contextTooLong: .usage
+    case .limits, .emptyPrompt, .promptTooLong, .tokenOutOfRange, .contextTooLong: .usage
     }
   }
 
@@ -67,6 +67,7 @@ extension InferenceError: CommandError {
     case .memory(let error): error.code
     case .notEnoughMemory: "out_of_memory"
     case .feedForward: "feed_forward_failed"
+    case .limits: "bad_limits"
     case .emptyPrompt: "empty_prompt"
     case .promptTooLong: "prompt_too_long"
     case .tokenOutOfRange: "bad_id"

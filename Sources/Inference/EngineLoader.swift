@@ -1,0 +1,60 @@
+import KVCaching
+import ModelConfiguration
+import Scheduling
+import Step3Model
+import Tensors
+
+extension ModelRuntime: StepExecutor {}
+
+extension Engine {
+  /// Starts an engine that loads the model in `folder` on its own thread.
+  ///
+  /// What goes wrong while loading is an `InferenceError`, thrown by `waitUntilLoaded`.
+  package convenience init(_ folder: ModelFolder, options: EngineOptions) {
+    self.init { report in try Self.load(folder, options, report) }
+  }
+
+  private static func load(
+    _ folder: ModelFolder, _ options: EngineOptions, _ report: (LoadProgress) -> Void
+  ) throws(InferenceError) -> LoadedModel<ModelRuntime> {
+    let total = folder.textByteCount
+    report(LoadProgress(loadedByteCount: 0, totalByteCount: total, seconds: 0))
+    for file in folder.files.files { file.prefetch() }
+    let limits: AdmissionLimits
+    do throws(AdmissionLimitError) {
+      limits = try AdmissionLimits(
+        sequenceCount: options.sequenceLimit, stepTokenCount: options.batchedTokenLimit,
+        queuedRequestCount: options.queuedRequestLimit)
+    } catch { throw .limits(error) }
+    let runtime = try ModelRuntime(
+      folder, options: options, logitRowLimit: min(options.batchedTokenLimit, 64))
+    let facts = ModelFacts(
+      contextLength: runtime.contextLength,
+      vocabularySize: folder.configuration.text.vocabularySize,
+      endOfSequenceIDs: folder.endOfSequenceIDs,
+      cacheCapacityTokens: runtime.cache.tokenCapacity, blockSize: options.blockSize,
+      weightByteCount: total, fingerprint: folder.fingerprint)
+    report(LoadProgress(loadedByteCount: total, totalByteCount: total, seconds: 0))
+    return LoadedModel(
+      executor: runtime, facts: facts, limits: limits, sharesPrefixes: options.sharesPrefixes)
+  }
+}
+
+extension ModelFolder {
+  /// A short hash of the configuration and of every tensor's name, shape and first bytes: it
+  /// changes with the model, and takes no pass over the weights.
+  package var fingerprint: String {
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    func mix(_ bytes: some Sequence<UInt8>) {
+      for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x0100_0000_01B3 }
+    }
+    for entry in configuration.entries { mix("\(entry.field)=\(entry.value);".utf8) }
+    for name in files.names {
+      guard let tensor = files[name] else { continue }
+      mix("\(name)\(tensor.elementType.rawValue)\(tensor.shape)".utf8)
+      mix(tensor.bytes[0..<min(64, tensor.bytes.byteCount)].bytes())
+    }
+    let digits = String(hash, radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+  }
+}
