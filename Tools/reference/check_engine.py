@@ -65,13 +65,13 @@ def random_recipe(seed: int) -> Recipe:
 
 
 def engine_logits(
-    binary: Path, folder: Path, ids: list[int], kernels: str, threads: str, chunk: str
+    binary: list[str], folder: Path, ids: list[int], kernels: str, threads: str, chunk: str
 ) -> np.ndarray:
-    """Logits [T, V] as `step3 score` writes them."""
+    """Logits [T, V] as `step3 score` writes them; `binary` is its path and further flags."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "logits.safetensors"
         command: list[str | Path] = [
-            binary, "score", "--model", folder, "--ids", ",".join(map(str, ids)),
+            binary[0], "score", *binary[1:], "--model", folder, "--ids", ",".join(map(str, ids)),
             "--kernels", kernels, "--threads", threads, "--chunk", chunk, "--logits-out", out,
         ]  # fmt: skip
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -95,7 +95,7 @@ def judge(found: np.ndarray, expected: np.ndarray, exact: bool) -> tuple[bool, s
 
 
 def check_folder(
-    binary: Path, folder: Path, ids: list[int], kernel_sets: list[str], exact: bool
+    binary: list[str], folder: Path, ids: list[int], kernel_sets: list[str], exact: bool
 ) -> list[str]:
     """Prints a line per kernel set; what was wrong."""
     expected = Step3Reference(folder).logits(ids)
@@ -125,13 +125,15 @@ def main() -> int:
     parser.add_argument("--kernels", default="reference,avx2,avx512")
     parser.add_argument("--model", type=Path, help="check this folder instead")
     parser.add_argument("--ids", default="1,2,3,4,5,6,7,8")
+    parser.add_argument("--flags", default="", help="of score, such as '--dtype bfloat16'")
     arguments = parser.parse_args()
+    binary = [str(arguments.step3), *arguments.flags.split()]
     kernel_sets = arguments.kernels.split(",")
     faults: list[str] = []
     if arguments.model:
         ids = [int(piece) for piece in arguments.ids.split(",")]
         exact = {e.dtype for e in Checkpoint(arguments.model).entries.values()} == {"F32"}
-        faults = check_folder(arguments.step3, arguments.model, ids, kernel_sets, exact)
+        faults = check_folder(binary, arguments.model, ids, kernel_sets, exact)
     for seed in range(arguments.seed, arguments.seed + (0 if arguments.model else arguments.count)):
         recipe = random_recipe(seed)
         with tempfile.TemporaryDirectory() as temporary:
@@ -141,7 +143,7 @@ def main() -> int:
             ids = clear_tokens(Step3Reference(folder), recipe, candidates=8)
             print(f"seed {seed}: {recipe.dtype} {recipe.quantised} {recipe.shape}", flush=True)
             exact = recipe.dtype == "F32"
-            found = check_folder(arguments.step3, folder, ids, kernel_sets, exact)
+            found = check_folder(binary, folder, ids, kernel_sets, exact)
             faults += [f"seed {seed}: {fault}" for fault in found]
     print("\n".join(faults) or "no faults")
     return 1 if faults else 0
