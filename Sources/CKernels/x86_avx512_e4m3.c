@@ -22,10 +22,12 @@
 #define TILE_TOKENS 3
 #define GROUP_ROWS 8
 #define STREAM_BYTES 20480         // of prepared rows that stay in the first cache
-#define BLOCK_COLUMNS 1024         // widened at a time for few tokens
+#define BLOCK_COLUMNS 1024         // widened or multiplied at a time
 #define FEW_TOKENS 16
 #define OPERAND_BLOCK_BYTES 262144 // of prepared rows that stay in the second cache
-#define WIDE_BYTES (1 << 20)       // of widened rows in scratch, before the sums
+#define WIDE_BYTES (1 << 20)       // of widened rows in scratch, before the sums of at most
+#define MANY_ROWS 64               // rows at a time
+#define MANY_TOKENS 96             // by tokens at a time
 
 typedef struct {
   __m512i even, odd;
@@ -161,35 +163,53 @@ CK_AVX512_INLINE void finish_tile(
   }
 }
 
+// 32 columns at byte `at` of the widened rows and of the prepared ones.
+CK_AVX512_INLINE void wide_step(
+    const tile *t, size_t at, int rows, int tokens, int parts,
+    __m512 partial[TILE_ROWS][TILE_TOKENS]) {
+  const uint8_t *operand = t->operand + 2 * t->begin + at;
+  __m512i w[TILE_ROWS];
+  CK_UNROLL for (int i = 0; i < rows; i++)
+    w[i] = _mm512_load_si512(t->wide + i * t->wide_stride + at);
+  CK_UNROLL for (int j = 0; j < tokens; j++)
+    CK_UNROLL for (int part = 0; part < parts; part++)
+      CK_UNROLL for (int i = 0; i < rows; i++)
+        partial[i][j] = add_product(
+            partial[i][j], w[i], operand + (j * parts + part) * t->operand_stride);
+}
+
+// The block of columns from k; `whole` says that it has all 128.
+CK_AVX512_INLINE void wide_block(
+    const tile *t, size_t k, int whole, int rows, int tokens, int parts,
+    __m512 sums[TILE_ROWS][TILE_TOKENS]) {
+  size_t at = 2 * (k - t->begin);
+  __m512 partial[TILE_ROWS][TILE_TOKENS];
+  CK_UNROLL for (int i = 0; i < rows; i++)
+    CK_UNROLL for (int j = 0; j < tokens; j++) partial[i][j] = _mm512_setzero_ps();
+  if (whole) {
+    CK_UNROLL for (size_t h = 0; h < 256; h += 64)
+      wide_step(t, at + h, rows, tokens, parts, partial);
+  } else {
+    for (size_t h = 0; h < (t->end - k + 63) / 64 * 128; h += 64)
+      wide_step(t, at + h, rows, tokens, parts, partial);
+  }
+  CK_UNROLL for (int i = 0; i < rows; i++) {
+    __m512 factor = block_factor(t->scales[i], k / CK_SCALE_BLOCK);
+    CK_UNROLL for (int j = 0; j < tokens; j++)
+      sums[i][j] = _mm512_fmadd_ps(partial[i][j], factor, sums[i][j]);
+  }
+}
+
 CK_AVX512_INLINE void wide_tile(const tile *t, int rows, int tokens, int parts) {
   __m512 sums[TILE_ROWS][TILE_TOKENS];
   CK_UNROLL for (int i = 0; i < rows; i++)
     CK_UNROLL for (int j = 0; j < tokens; j++)
       sums[i][j] = t->begin == 0 ? _mm512_setzero_ps()
                                  : _mm512_load_ps(t->sums + 16 * (i * t->sum_stride + j));
-  size_t bytes = (t->end - t->begin + 63) / 64 * 128;
-  const uint8_t *operand = t->operand + 2 * t->begin;
-  for (size_t k = 0; k < bytes; k += 2 * CK_SCALE_BLOCK) {
-    __m512 partial[TILE_ROWS][TILE_TOKENS];
-    CK_UNROLL for (int i = 0; i < rows; i++)
-      CK_UNROLL for (int j = 0; j < tokens; j++) partial[i][j] = _mm512_setzero_ps();
-    size_t end = bytes - k < 2 * CK_SCALE_BLOCK ? bytes : k + 2 * CK_SCALE_BLOCK;
-    for (size_t g = k; g < end; g += 64) {
-      __m512i w[TILE_ROWS];
-      CK_UNROLL for (int i = 0; i < rows; i++)
-        w[i] = _mm512_load_si512(t->wide + i * t->wide_stride + g);
-      CK_UNROLL for (int j = 0; j < tokens; j++)
-        CK_UNROLL for (int part = 0; part < parts; part++)
-          CK_UNROLL for (int i = 0; i < rows; i++)
-            partial[i][j] = add_product(
-                partial[i][j], w[i], operand + (j * parts + part) * t->operand_stride + g);
-    }
-    CK_UNROLL for (int i = 0; i < rows; i++) {
-      __m512 factor = block_factor(t->scales[i], (t->begin + k / 2) / CK_SCALE_BLOCK);
-      CK_UNROLL for (int j = 0; j < tokens; j++)
-        sums[i][j] = _mm512_fmadd_ps(partial[i][j], factor, sums[i][j]);
-    }
-  }
+  size_t k = t->begin;
+  for (; k + CK_SCALE_BLOCK <= t->end; k += CK_SCALE_BLOCK)
+    wide_block(t, k, 1, rows, tokens, parts, sums);
+  if (k < t->end) wide_block(t, k, 0, rows, tokens, parts, sums);
   finish_tile(t, rows, tokens, sums);
 }
 
@@ -226,6 +246,7 @@ typedef struct {
   uint8_t *wide;
   size_t wide_stride;
   float *sums;
+  size_t origin;  // the column that widened rows begin with
 } wide_run;
 
 // Widened columns [begin, end) of rows [row, row + rows) for tokens [token0, token1).
@@ -245,7 +266,7 @@ static void run_tiles(
   for (size_t i = 0; i < rows;) {
     size_t step = rows - i >= TILE_ROWS ? TILE_ROWS : 1;
     for (size_t r = 0; r < step; r++) t.scales[r] = row_scales(task, row + i + r);
-    t.wide = run->wide + i * run->wide_stride;
+    t.wide = run->wide + i * run->wide_stride + 2 * (begin - run->origin);
     for (size_t token = token0; token < token1; token += TILE_TOKENS) {
       size_t count = token1 - token < TILE_TOKENS ? token1 - token : TILE_TOKENS;
       t.operand = (const uint8_t *)task->operand + token * task->operand_stride;
@@ -259,7 +280,7 @@ static void run_tiles(
 
 // A few tokens: groups of rows in blocks of columns.
 static void run_blocks(
-    const wide_run *run, size_t row0, size_t row1, size_t token0, size_t token1) {
+    wide_run *run, size_t row0, size_t row1, size_t token0, size_t token1) {
   size_t columns = run->task->columns;
   const uint8_t *values = run->task->values;
   for (size_t row = row0; row < row1; row += GROUP_ROWS) {
@@ -271,6 +292,7 @@ static void run_blocks(
         widen_row(
             values + (row + i) * columns + begin, end - begin, run->wide + i * run->wide_stride,
             ahead);
+      run->origin = begin;
       run_tiles(run, row, rows, begin, end, token0, token1);
     }
   }
@@ -284,15 +306,21 @@ static void run_rows(
   size_t block = OPERAND_BLOCK_BYTES / run->task->operand_stride / TILE_TOKENS * TILE_TOKENS;
   size_t group = WIDE_BYTES / run->wide_stride / TILE_ROWS * TILE_ROWS;
   if (block < TILE_TOKENS) block = TILE_TOKENS;
+  if (block > MANY_TOKENS) block = MANY_TOKENS;
+  if (group > MANY_ROWS) group = MANY_ROWS;
   for (size_t row = row0; row < row1; row += group) {
     size_t rows = row1 - row < group ? row1 - row : group;
     for (size_t i = 0; i < rows; i++) {
       const uint8_t *at = values + (row + i) * columns;
       widen_row(at, columns, run->wide + i * run->wide_stride, at + 2 * columns);
     }
-    for (size_t token = token0; token < token1; token += block)
-      run_tiles(
-          run, row, rows, 0, columns, token, token1 - token < block ? token1 : token + block);
+    for (size_t token = token0; token < token1; token += block) {
+      size_t last = token1 - token < block ? token1 : token + block;
+      for (size_t begin = 0; begin < columns; begin += BLOCK_COLUMNS) {
+        size_t end = columns - begin < BLOCK_COLUMNS ? columns : begin + BLOCK_COLUMNS;
+        run_tiles(run, row, rows, begin, end, token, last);
+      }
+    }
   }
 }
 

@@ -31,6 +31,9 @@ typedef struct {
   float *sums;            // [rows][sum_stride] vectors
   size_t sum_stride;      // prepared rows of the token block
   size_t begin, end;      // bytes of each row
+  int last;               // the block that ends the rows
+  float *output;          // [tokens][output_stride]
+  size_t output_stride;   // floats
   const uint8_t *ahead;   // what to prefetch meanwhile
 } tile;
 
@@ -43,7 +46,29 @@ CK_AVX512_INLINE __mmask32 byte_tail(size_t bytes) {
   return (__mmask32)((1u << bytes / 2) - 1);
 }
 
-CK_AVX512_INLINE void add_tile(const tile *t, int rows, int operands, int half, int prefetch) {
+// Keeps the accumulators for the next block, or adds up their lanes and writes the outputs.
+CK_AVX512_INLINE void finish_tile(
+    const tile *t, int rows, int operands, int parts, __m512 sums[TILE_ROWS][TILE_OPERANDS]) {
+  if (!t->last) {
+    CK_UNROLL for (int i = 0; i < rows; i++)
+      CK_UNROLL for (int j = 0; j < operands; j++)
+        _mm512_store_ps(t->sums + 16 * (i * t->sum_stride + j), sums[i][j]);
+    return;
+  }
+  CK_UNROLL for (int j = 0; j < operands / parts; j++) {
+    float *output = t->output + j * t->output_stride;
+    __m512 v[TILE_ROWS];
+    CK_UNROLL for (int i = 0; i < rows; i++)
+      v[i] = parts == 1 ? sums[i][j] : _mm512_add_ps(sums[i][2 * j], sums[i][2 * j + 1]);
+    if (rows == 4)
+      _mm_storeu_ps(output, lanes_sum4(v[0], v[1], v[2], v[3]));
+    else
+      CK_UNROLL for (int i = 0; i < rows; i++) output[i] = lanes_sum(v[i]);
+  }
+}
+
+CK_AVX512_INLINE void add_tile(
+    const tile *t, int rows, int operands, int parts, int half, int prefetch) {
   __m512 sums[TILE_ROWS][TILE_OPERANDS];
   CK_UNROLL for (int i = 0; i < rows; i++)
     CK_UNROLL for (int j = 0; j < operands; j++)
@@ -72,26 +97,24 @@ CK_AVX512_INLINE void add_tile(const tile *t, int rows, int operands, int half, 
       }
     }
   }
-  CK_UNROLL for (int i = 0; i < rows; i++)
-    CK_UNROLL for (int j = 0; j < operands; j++)
-      _mm512_store_ps(t->sums + 16 * (i * t->sum_stride + j), sums[i][j]);
+  finish_tile(t, rows, operands, parts, sums);
 }
 
 // One function per number of prepared rows: four rows of weights with and without prefetching,
 // or one row.
-#define TILE(type, half, operands)                                                             \
+#define TILE(type, half, operands, parts)                                                      \
   CK_AVX512 static void type##_4_##operands##_ahead(const tile *t) {                           \
-    add_tile(t, 4, operands, half, 1);                                                         \
+    add_tile(t, 4, operands, parts, half, 1);                                                  \
   }                                                                                            \
   CK_AVX512 static void type##_4_##operands(const tile *t) {                                   \
-    add_tile(t, 4, operands, half, 0);                                                         \
+    add_tile(t, 4, operands, parts, half, 0);                                                  \
   }                                                                                            \
   CK_AVX512 static void type##_1_##operands(const tile *t) {                                   \
-    add_tile(t, 1, operands, half, 0);                                                         \
+    add_tile(t, 1, operands, parts, half, 0);                                                  \
   }
 #define TILES(type, half)                                                                      \
-  TILE(type, half, 1) TILE(type, half, 2) TILE(type, half, 3)                                  \
-  TILE(type, half, 4) TILE(type, half, 5) TILE(type, half, 6)                                  \
+  TILE(type, half, 1, 1) TILE(type, half, 2, 1) TILE(type, half, 3, 1)                         \
+  TILE(type, half, 4, 1) TILE(type, half, 5, 1) TILE(type, half, 6, 1)                         \
   static const tile_fn type##_tiles[3][TILE_OPERANDS] = {                                      \
       {type##_4_1_ahead, type##_4_2_ahead, type##_4_3_ahead,                                   \
        type##_4_4_ahead, type##_4_5_ahead, type##_4_6_ahead},                                  \
@@ -101,41 +124,27 @@ CK_AVX512_INLINE void add_tile(const tile *t, int rows, int operands, int half, 
 typedef void (*tile_fn)(const tile *t);
 TILES(bfloat16, 1)
 TILES(float32, 0)
+TILE(pair, 1, 2, 2) TILE(pair, 1, 4, 2) TILE(pair, 1, 6, 2)
+static const tile_fn pair_tiles[3][TILE_OPERANDS] = {
+    {NULL, pair_4_2_ahead, NULL, pair_4_4_ahead, NULL, pair_4_6_ahead},
+    {NULL, pair_4_2, NULL, pair_4_4, NULL, pair_4_6},
+    {NULL, pair_1_2, NULL, pair_1_4, NULL, pair_1_6},
+};
 
 // ---- Groups of rows in blocks of columns.
 
-// Adds the lanes of a group's accumulators and writes the outputs.
-CK_AVX512 static void write_group(
-    const float *sums, size_t rows, size_t tokens, size_t parts, float *output, size_t stride) {
-  size_t row_floats = 16 * tokens * parts;
-  for (size_t t = 0; t < tokens; t++, sums += 16 * parts, output += stride) {
-    for (size_t i = 0; i < rows;) {
-      size_t step = rows - i >= 4 ? 4 : 1;
-      __m512 v[4];
-      for (size_t r = 0; r < step; r++) {
-        const float *at = sums + (i + r) * row_floats;
-        v[r] = _mm512_load_ps(at);
-        if (parts == 2) v[r] = _mm512_add_ps(v[r], _mm512_load_ps(at + 16));
-      }
-      if (step == 4)
-        _mm_storeu_ps(output + i, lanes_sum4(v[0], v[1], v[2], v[3]));
-      else
-        output[i] = lanes_sum(v[0]);
-      i += step;
-    }
-  }
-}
-
 // The rows of a group over all columns, for `operands` prepared rows from t.operand.
 static void run_group(
-    tile t, const tile_fn tiles[3][TILE_OPERANDS], size_t rows, size_t bytes, size_t operands) {
+    tile t, const tile_fn tiles[3][TILE_OPERANDS], size_t rows, size_t bytes, size_t operands,
+    size_t parts) {
   const uint8_t *weights = t.weights, *operand = t.operand;
   const uint8_t *ahead = weights + rows * t.weight_stride;
-  float *sums = t.sums;
+  float *sums = t.sums, *output = t.output;
   size_t block = operands >= WIDE_OPERANDS ? bytes : BLOCK_BYTES;
   t.sum_stride = operands;
   for (t.begin = 0; t.begin < bytes; t.begin = t.end) {
     t.end = bytes - t.begin < block ? bytes : t.begin + block;
+    t.last = t.end == bytes;
     for (size_t i = 0; i < rows;) {
       size_t step = rows - i >= TILE_ROWS ? TILE_ROWS : 1;
       t.weights = weights + i * t.weight_stride;
@@ -144,6 +153,7 @@ static void run_group(
         size_t count = operands - j < TILE_OPERANDS ? operands - j : TILE_OPERANDS;
         t.operand = operand + j * t.operand_stride;
         t.sums = sums + 16 * (i * operands + j);
+        t.output = output + j / parts * t.output_stride + i;
         tiles[step == 1 ? 2 : j > 0][count - 1](&t);
       }
       ahead += step * (t.end - t.begin);
@@ -170,11 +180,10 @@ static void run_groups(
           .operand = (const uint8_t *)task->operand + token * task->operand_stride,
           .operand_stride = task->operand_stride / parts,
           .sums = scratch,
+          .output = task->output + token * task->output_stride + row,
+          .output_stride = task->output_stride,
       };
-      run_group(t, tiles, rows, bytes, tokens * parts);
-      write_group(
-          scratch, rows, tokens, parts,
-          task->output + token * task->output_stride + row, task->output_stride);
+      run_group(t, tiles, rows, bytes, tokens * parts, parts);
     }
   }
 }
@@ -220,7 +229,9 @@ CK_AVX512 void ck_avx512_linear_bfloat16(
   else if (fits && tokens == 1)
     stream(task, row0, row1, token0, 2, 2, 2);
   else
-    run_groups(task, bfloat16_tiles, 2, parts, row0, row1, token0, token1, scratch);
+    run_groups(
+        task, parts == 2 ? pair_tiles : bfloat16_tiles, 2, parts, row0, row1, token0, token1,
+        scratch);
 }
 
 CK_AVX512 void ck_avx512_linear_float32(
