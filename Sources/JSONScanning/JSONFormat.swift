@@ -5,11 +5,11 @@
 package struct JSONFormat: Sendable, Equatable {
   /// Spaces per level, each element on its own line; nil writes one line.
   package var indent: Int?
-  /// What stands between elements.
-  package var itemSeparator = ", "
+  /// What stands between elements; nil is a comma, and a space unless a line break follows.
+  package var itemSeparator: String?
   /// What stands between a key and its value.
   package var keySeparator = ": "
-  /// Whether scalars beyond ASCII become `\u` escapes.
+  /// Whether scalars beyond printable ASCII become `\u` escapes.
   package var escapesNonASCII = false
   /// Whether members are written in the order of their keys' scalars.
   package var sortsKeys = false
@@ -68,9 +68,7 @@ extension JSONValue {
     output += open
     for (index, element) in elements.enumerated() {
       if index > 0 {
-        // Python drops the space after the comma when a line break follows, if it is the default.
-        let isIndented = format.indent != nil && format.itemSeparator == ", "
-        output += isIndented ? "," : format.itemSeparator
+        output += format.itemSeparator ?? (format.indent == nil ? ", " : ",")
       }
       format.writeLineBreak(level: level + 1, to: &output)
       write(element, &output)
@@ -145,12 +143,8 @@ extension String {
       case _ where scalar.value < 0x20:
         output += Self.jsonEscape(UInt16(scalar.value))
       case _ where scalar.value >= 0x7F && escapingNonASCII:
-        if scalar.value == 0x7F {
-          output.unicodeScalars.append(scalar)
-        } else {
-          for unit in UTF16.encode(scalar) ?? UTF16.encodedReplacementCharacter {
-            output += Self.jsonEscape(unit)
-          }
+        for unit in UTF16.encode(scalar) ?? UTF16.encodedReplacementCharacter {
+          output += Self.jsonEscape(unit)
         }
       default: output.unicodeScalars.append(scalar)
       }

@@ -1,5 +1,6 @@
 /// A token outside the merges: its text is looked for before anything else happens to a text.
 package struct AddedToken: Sendable, Equatable {
+  /// Its number.
   package let id: TokenID
   /// The text that stands for it.
   package let content: String

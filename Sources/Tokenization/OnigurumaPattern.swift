@@ -1,8 +1,8 @@
 /// Rewrites a pattern of Oniguruma's syntax, which tokenizer.json uses, into PCRE2's.
 ///
 /// Most of the two syntaxes is the same. What is spelled alike but means something else is
-/// rewritten (`\s`, `\h`, `\v`, `^`, `$`, Unicode classes with PCRE2's older tables); what cannot be
-/// carried over is refused by name rather than matched differently.
+/// rewritten (`\s`, `\h`, `\v`, `^`, `$`, Unicode classes with PCRE2's older tables); what cannot
+/// be carried over is refused by name rather than matched differently.
 struct OnigurumaPattern {
   private let source: String
   private let scalars: [Unicode.Scalar]

@@ -157,8 +157,9 @@ package final class Tokenizer: Sendable {
       switch segment {
       case .token(let id): ids.append(id)
       case .text(let piece):
-        var text = bytes
-        var pieces = [piece]
+        // The segment alone: copying the whole text for each would be quadratic in its tokens.
+        var text = Array(bytes[piece.start..<piece.end])
+        var pieces = [Piece(start: 0, end: text.count)]
         try preTokenizer.apply(to: &text, pieces: &pieces, using: scratch.matchSpace)
         for piece in pieces { encoder.encode(text, piece, using: &scratch.merging, into: &ids) }
       }

@@ -37,3 +37,21 @@ extension TokenizerError: CommandError {
     }
   }
 }
+
+extension TemplateError: CommandError {
+  package var exitCode: ExitCode {
+    switch self {
+    case .syntax, .unsupported, .badFile: .modelFiles
+    // Everything else comes from messages that the template does not expect.
+    default: .usage
+    }
+  }
+
+  package var code: String {
+    switch self {
+    case .syntax, .unsupported, .badFile: "bad_chat_template"
+    case .raised: "messages_refused"
+    default: "chat_template_failed"
+    }
+  }
+}

@@ -12,6 +12,7 @@ struct Step3Command {
       InspectCommand.self,
       ConvertCommand.self,
       TokenizeCommand.self,
+      ChatTemplateCommand.self,
       ScoreCommand.self,
       EvalPerplexityCommand.self,
       BenchLimitsCommand.self,

@@ -100,7 +100,8 @@ struct JSONFormatTests {
     format.indent = 2
     #expect(
       value.text(format)
-        == "{\n  \"a\": {},\n  \"b\": [\n    1,\n    \"\\u00e9\\ud83d\\ude00\\u0001\\\"\u{7f}\"\n  ],\n"
+        == "{\n  \"a\": {},\n  \"b\": [\n    1,"
+        + "\n    \"\\u00e9\\ud83d\\ude00\\u0001\\\"\\u007f\"\n  ],\n"
         + "  \"c\": []\n}")
   }
 }
