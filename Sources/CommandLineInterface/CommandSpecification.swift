@@ -65,7 +65,7 @@ package struct CommandSpecification: Sendable {
   package var name: String { path.joined(separator: " ") }
 
   /// Where the default model lies, relative to the working directory.
-  package static let defaultModelDirectory = "models/default"
+  package static let defaultModelDirectory = ".cache/models/smollm2-135m-step3"
 
   /// The flag behind `takesModel`.
   package static let modelFlag = Flag.string(

@@ -9,6 +9,8 @@ struct Step3Command {
   /// Every command, in the order of the help; a new one is added here.
   static let table = CommandTable(
     [
+      RunCommand.self,
+      ChatCommand.self,
       InspectCommand.self,
       ConvertCommand.self,
       TokenizeCommand.self,
