@@ -128,7 +128,10 @@ let package = Package(
       ]),
     tests("CommandLineInterfaceTests", imports: ["CommandLineInterface"]),
     tests(
-      "ServingTests", imports: ["Serving", "Inference", "Sampling", "JSONScanning", "TestSupport"]),
+      "ServingTests",
+      imports: [
+        "Serving", "ConstrainedDecoding", "Inference", "Sampling", "JSONScanning", "TestSupport",
+      ]),
     tests("EndToEndTests", imports: ["Tensors", "TestSupport"]),
   ],
   swiftLanguageModes: [.v6]

@@ -24,7 +24,9 @@ extension Engine {
     do throws(AdmissionLimitError) {
       limits = try AdmissionLimits(
         sequenceCount: options.sequenceLimit, stepTokenCount: options.batchedTokenLimit,
-        queuedRequestCount: options.queuedRequestLimit)
+        queuedRequestCount: options.queuedRequestLimit,
+        queuedTokenCount: options.queuedTokenLimit,
+        handicapPerPriority: options.handicapPerPriority)
     } catch { throw .limits(error) }
     let runtime = try ModelRuntime(
       folder, options: options, logitRowLimit: min(options.batchedTokenLimit, 64))

@@ -27,6 +27,11 @@ package struct EngineOptions: Sendable, Equatable {
   package var sharesPrefixes = true
   /// Requests that may wait.
   package var queuedRequestLimit = 1024
+  /// Prompt tokens that may wait.
+  package var queuedTokenLimit = Int.max
+  /// How much later a request of priority p + 1 is treated than one of priority p; nil serves first
+  /// come, first served.
+  package var handicapPerPriority: Duration?
 
   /// The defaults.
   package init() {}

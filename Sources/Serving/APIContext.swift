@@ -8,6 +8,7 @@ final class APIContext: Sendable {
   let metrics = ServerMetrics()
   let responses: ResponseStore
   let pages: Pages
+  let constraints = ConstraintCompiler()
   let started = ContinuousClock.now
   /// Seconds since 1970 when the server started, for `created` of the models.
   let startedAt = WallClock.seconds

@@ -17,6 +17,7 @@ struct Step3Command {
       ChatTemplateCommand.self,
       ScoreCommand.self,
       EvalPerplexityCommand.self,
+      ServeCommand.self,
       BenchLimitsCommand.self,
       BenchKernelsCommand.self,
       BenchDecodeCommand.self,

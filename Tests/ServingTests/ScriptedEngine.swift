@@ -1,3 +1,4 @@
+import ConstrainedDecoding
 import Inference
 import JSONScanning
 import Sampling
@@ -173,7 +174,9 @@ struct ByteText: ModelText {
     Self.tokens(text)
   }
 
-  func bytes(of token: Int) -> [UInt8] {
+  func bytes(of token: Int) -> [UInt8] { Self.bytes(of: token) }
+
+  static func bytes(of token: Int) -> [UInt8] {
     switch token {
     case 0..<256: [UInt8(token)]
     case ScriptedEngine.endOfSequence: Array("<|end|>".utf8)
@@ -195,6 +198,10 @@ struct ByteText: ModelText {
     }
     return text
   }
+
+  let vocabulary = TokenVocabulary(
+    tokenBytes: (0..<ScriptedEngine.vocabularySize).map { ByteText.bytes(of: $0) },
+    specialIDs: Set(256..<ScriptedEngine.vocabularySize), endIDs: [ScriptedEngine.endOfSequence])
 
   var information: JSONValue { ["tokenizer_class": "ByteText"] }
 }

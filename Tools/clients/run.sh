@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the public clients in Tests/Clients against a server.
 #
-#   Tools/clients/run.sh MODEL_DIR      starts `step3 serve` on a free port and stops it afterwards
+#   Tools/clients/run.sh [MODEL_DIR]    starts `step3 serve` on a free port and stops it afterwards
 #   STEP3_URL=http://… Tools/clients/run.sh     uses a server that runs already
 #
 # The Python environment lies outside the repository: $STEP3_CLIENTS_VENV, by default in the
@@ -17,7 +17,7 @@ if [ ! -x "$venv/bin/pytest" ] || [ "$root/Tools/clients/requirements.txt" -nt "
 fi
 
 if [ -z "${STEP3_URL:-}" ]; then
-  model=${1:?usage: Tools/clients/run.sh MODEL_DIR, or set STEP3_URL}
+  model=${1:-$root/.cache/models/smollm2-135m-step3}
   port=$("$venv/bin/python" -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])')
   binary=${STEP3_BINARY:-$root/.build/release/step3}
   "$binary" serve --model "$model" --port "$port" --max-model-len 4096 &

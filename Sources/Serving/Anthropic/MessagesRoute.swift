@@ -10,7 +10,7 @@ enum MessagesRoute {
     let request = try MessagesRequest(
       try exchange.request.fields(), needsMaximum: true, context: context)
     let prepared = try request.chat.prepared(
-      id: Identifiers.make("msg-"), model: model, settings: context.settings)
+      id: Identifiers.make("msg-"), model: model, context: context)
     let run = try context.run(prepared, model)
     let writer = MessagesWriter(request)
     return request.stream

@@ -5,22 +5,41 @@ import Sampling
 extension ChatRequest {
   /// Renders and tokenises the prompt and checks it against the context.
   func prepared(
-    id: String, model: ServedModel, settings: APISettings
+    id: String, model: ServedModel, context: APIContext
   ) throws(APIError) -> PreparedGeneration {
     let offered = offeredTools
     var input = input
     input.tools = offered.isEmpty ? nil : offered.map(\.json)
     let rendered = try model.text.render(input)
     let prompt = try model.text.encode(rendered, addsSpecialTokens: addsSpecialTokens)
-    if let constraint { throw constraint.notYetOffered }
+    let settings = context.settings
     let parsesReasoning = settings.parsesReasoning && reasoning.isSeparate
     let format = OutputFormat(
       parsesReasoning: parsesReasoning, startsInReasoning: Self.opensThinking(rendered),
       parsesTools: settings.parsesTools && !offered.isEmpty,
       keepsOnlyFirstCall: !allowsParallelCalls, tools: offered.map(\.signature))
-    let request = try options.request(id: id, prompt: prompt, model: model)
+    var request = try options.request(id: id, prompt: prompt, model: model)
+    if format.startsInReasoning {
+      request.thinkEnd = try model.text.encode("</think>", addsSpecialTokens: false)
+    }
+    request.constraint = try compiledConstraint(model, context.constraints)
     return PreparedGeneration(
       requests: [request], format: format, options: options, promptTexts: [rendered])
+  }
+
+  /// What the answer must look like: calls that are forced, or the format that was asked for.
+  private func compiledConstraint(
+    _ model: ServedModel, _ compiler: ConstraintCompiler
+  ) throws(APIError) -> GrammarConstraint? {
+    if toolChoice.isForced {
+      if case .named = toolChoice {
+        return try compiler.compile(tools: offeredTools, allowsSeveral: false, model: model)
+      }
+      return try compiler.compile(
+        tools: offeredTools, allowsSeveral: allowsParallelCalls, model: model)
+    }
+    guard let constraint else { return nil }
+    return try compiler.compile(constraint, model: model)
   }
 
   /// Whether the prompt leaves a think block open.
@@ -28,12 +47,6 @@ extension ChatRequest {
     var tail = prompt[...]
     while let last = tail.last, last.isWhitespace { tail.removeLast() }
     return tail.hasSuffix("<think>")
-  }
-}
-
-extension ConstraintSpecification {
-  var notYetOffered: APIError {
-    .notImplemented(path: "response_format", reason: "is not offered by this build.")
   }
 }
 

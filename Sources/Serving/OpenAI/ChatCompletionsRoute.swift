@@ -11,7 +11,7 @@ enum ChatCompletionsRoute {
       try exchange.request.fields(), model: model, context: context)
     let header = ChatHeader(request, model: model, context: context)
     let prepared = try request.chat.prepared(
-      id: header.id, model: model, settings: context.settings)
+      id: header.id, model: model, context: context)
     let run = try context.run(prepared, model)
     return request.chat.options.streams
       ? await stream(run, header, exchange)

@@ -85,13 +85,17 @@ struct CompletionsRequest: Sendable {
   }
 
   /// The engine requests, one per prompt.
-  func prepared(id: String, model: ServedModel) throws(APIError) -> PreparedGeneration {
-    if let constraint { throw constraint.notYetOffered }
+  func prepared(
+    id: String, model: ServedModel, compiler: ConstraintCompiler
+  ) throws(APIError) -> PreparedGeneration {
+    var compiled: GrammarConstraint?
+    if let constraint { compiled = try compiler.compile(constraint, model: model) }
     var requests: [GenerationRequest] = []
     for (index, prompt) in prompts.enumerated() {
-      requests.append(
-        try options.request(
-          id: "\(id)-\(index)", prompt: prompt.tokens, model: model, path: "prompt"))
+      var request = try options.request(
+        id: "\(id)-\(index)", prompt: prompt.tokens, model: model, path: "prompt")
+      request.constraint = compiled
+      requests.append(request)
     }
     return PreparedGeneration(requests: requests, format: .plain, options: options)
   }

@@ -9,7 +9,8 @@ enum CompletionsRoute {
     let model = try context.servedModel()
     let request = try CompletionsRequest(
       try exchange.request.fields(), model: model, context: context)
-    let prepared = try request.prepared(id: Identifiers.make("cmpl-"), model: model)
+    let prepared = try request.prepared(
+      id: Identifiers.make("cmpl-"), model: model, compiler: context.constraints)
     let writer = CompletionsWriter(request, prepared: prepared, model: model, context: context)
     let run = try context.run(prepared, model)
     return request.options.streams

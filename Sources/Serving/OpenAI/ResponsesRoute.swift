@@ -10,7 +10,7 @@ enum ResponsesRoute {
     let request = try ResponsesRequest(try exchange.request.fields(), context: context)
     let writer = ResponsesWriter(request)
     let prepared = try request.chat.prepared(
-      id: writer.id, model: model, settings: context.settings)
+      id: writer.id, model: model, context: context)
     let run = try context.run(prepared, model)
     context.responses.begin(writer.id)
     defer { context.responses.end(writer.id) }

@@ -1,3 +1,4 @@
+package import ConstrainedDecoding
 package import JSONScanning
 
 /// A model's text side as the server needs it: tokenizer, chat template and their facts.
@@ -15,6 +16,9 @@ package protocol ModelText: Sendable {
 
   /// The prompt for a conversation, as text.
   func render(_ input: ChatTemplateInput) throws(APIError) -> String
+
+  /// All tokens by their bytes, for constraints.
+  var vocabulary: TokenVocabulary { get }
 
   /// Facts for `/tokenizer_info`.
   var information: JSONValue { get }

@@ -1,0 +1,83 @@
+package import ConstrainedDecoding
+import Foundation
+package import JSONScanning
+package import Tokenization
+
+/// The text side of a checkpoint: its tokenizer and its chat template.
+package struct CheckpointText: ModelText {
+  private let tokenizer: Tokenizer
+  private let template: ChatTemplate
+  package let vocabulary: TokenVocabulary
+  package let information: JSONValue
+
+  /// Reads a checkpoint's folder; a template given here stands in for the checkpoint's own.
+  package init(directory: String, template: ChatTemplate? = nil, vocabularySize: Int) throws {
+    let tokenizer = try Tokenizer(directory: directory)
+    self.tokenizer = tokenizer
+    self.template = try template ?? ChatTemplate(directory: directory)
+    let ids = 0..<vocabularySize
+    vocabulary = TokenVocabulary(
+      tokenBytes: ids.map { Array(tokenizer.bytes(of: TokenID($0)) ?? []) },
+      specialIDs: Set(ids.filter { tokenizer.isSpecial(TokenID($0)) }),
+      endIDs: tokenizer.endTokens.map { Int($0) })
+    information = Self.information(directory, self.template)
+  }
+
+  private static func information(_ directory: String, _ template: ChatTemplate) -> JSONValue {
+    let url = URL(fileURLWithPath: directory).appendingPathComponent("tokenizer_config.json")
+    let data = try? Data(contentsOf: url)
+    let file = data.flatMap { try? JSONValue(parsing: [UInt8]($0), duplicateKeys: .keepLast) }
+    var object = file?.object ?? JSONObject()
+    object["tokenizer_class"] = object["tokenizer_class"] ?? "PreTrainedTokenizerFast"
+    object["chat_template"] = .string(template.source)
+    return .object(object)
+  }
+
+  package func encode(_ text: String, addsSpecialTokens: Bool) throws(APIError) -> [Int] {
+    do throws(TokenizerError) {
+      return try tokenizer.encode(text, addingSpecialTokens: addsSpecialTokens).map { Int($0) }
+    } catch {
+      throw .badField(path: "", reason: "The text cannot be tokenised: \(error).")
+    }
+  }
+
+  package func bytes(of token: Int) -> [UInt8] {
+    TokenID(exactly: token).flatMap { tokenizer.bytes(of: $0) }.map { Array($0) } ?? []
+  }
+
+  package func isSpecial(_ token: Int) -> Bool {
+    TokenID(exactly: token).map { tokenizer.isSpecial($0) } ?? false
+  }
+
+  package func render(_ input: ChatTemplateInput) throws(APIError) -> String {
+    var extra: [String: JSONValue] = [:]
+    for member in input.variables.members { extra[member.key] = member.value }
+    let rendered: String
+    do throws(TemplateError) {
+      let template = try input.template.map(ChatTemplate.init(source:)) ?? template
+      rendered = try template.render(
+        messages: input.messages, tools: input.tools,
+        addGenerationPrompt: input.addsGenerationPrompt, bosToken: spelling(tokenizer.beginToken),
+        eosToken: spelling(tokenizer.endTokens.first), extra: extra)
+    } catch {
+      throw .badField(path: "messages", reason: "cannot be put into the chat template: \(error).")
+    }
+    return input.continuesFinalMessage ? try open(rendered, input) : rendered
+  }
+
+  /// Cuts off what closes the last message, so that the model goes on with it.
+  private func open(_ rendered: String, _ input: ChatTemplateInput) throws(APIError) -> String {
+    var content = input.messages.last?["content"]?.string ?? ""
+    while content.last?.isWhitespace == true { content.removeLast() }
+    guard !content.isEmpty, let place = rendered.range(of: content, options: .backwards) else {
+      throw .badField(
+        path: "continue_final_message",
+        reason: "needs a last message whose content the template repeats.")
+    }
+    return String(rendered[..<place.upperBound])
+  }
+
+  private func spelling(_ token: TokenID?) -> String? {
+    token.flatMap { tokenizer.spelling(of: $0) }
+  }
+}
