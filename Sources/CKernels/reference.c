@@ -103,7 +103,7 @@ static void linear_row(
 }
 
 #define LINEAR(name, format)                                                                   \
-  void ck_reference_##name(                                                                            \
+  void ck_reference_##name(                                                                    \
       const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,           \
       void *scratch) {                                                                         \
     (void)scratch;                                                                             \
@@ -134,7 +134,8 @@ void ck_reference_store_bfloat16(
   }
 }
 
-void ck_reference_store_float32(const ck_kv *kv, size_t slot, const float *key, const float *value) {
+void ck_reference_store_float32(
+    const ck_kv *kv, size_t slot, const float *key, const float *value) {
   size_t d = kv->dimension, p = slot % kv->block_size;
   size_t offset = slot / kv->block_size * kv->block_bytes;
   float *keys = (float *)(kv->keys + offset), *values = (float *)(kv->values + offset);
@@ -186,7 +187,7 @@ static void attend_row(
 }
 
 #define ATTEND(name, half)                                                                     \
-  void ck_reference_##name(                                                                            \
+  void ck_reference_##name(                                                                    \
       const ck_kv *kv, const float *queries, size_t count, size_t start, size_t visible,       \
       float scale, float *out, void *scratch) {                                                \
     (void)scratch;                                                                             \

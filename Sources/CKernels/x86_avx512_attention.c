@@ -106,7 +106,8 @@ CK_AVX512_INLINE void value_tile(
     for (; p < end; p += group, row += 4 * d) {
       __m512i x[TILE_VECTORS];
       CK_UNROLL for (int v = 0; v < vectors; v++)
-        x[v] = vectors == 1 ? _mm512_maskz_loadu_epi32(mask, row) : _mm512_loadu_si512(row + 64 * v);
+        x[v] = vectors == 1 ? _mm512_maskz_loadu_epi32(mask, row)
+                            : _mm512_loadu_si512(row + 64 * v);
       if (half && p + 1 == a->visible) {
         CK_UNROLL for (int v = 0; v < vectors; v++)
           x[v] = _mm512_and_si512(x[v], _mm512_set1_epi32(0xffff));

@@ -19,7 +19,7 @@ struct LinearCase: Sendable, CustomTestStringConvertible {
     var cases: [LinearCase] = []
     let shapes = [
       (1, 1, 1), (3, 2, 1), (5, 17, 7), (64, 64, 1), (33, 63, 13), (130, 129, 2), (257, 300, 9),
-      (7, 1000, 50), (129, 4097, 3), (512, 384, 61),
+      (7, 1000, 50), (20, 2600, 40), (129, 4097, 3), (512, 384, 61),
     ]
     for (index, (rows, columns, tokens)) in shapes.enumerated() {
       for format in WeightMatrix.Format.allCases {
