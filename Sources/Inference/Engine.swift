@@ -36,23 +36,30 @@ package final class Engine: GenerationEngine {
 
   deinit { mailbox.post(.stop) }
 
+  /// Facts of the loaded model, nil while it loads.
   package var model: ModelFacts? { mailbox.model }
+  /// How far loading has come, or how it ended.
   package var state: EngineState { mailbox.state }
+  /// What the engine does now, as of its last step.
   package var load: EngineLoad { mailbox.load }
 
   /// Blocks until the model is loaded; throws why it could not be.
   package func waitUntilLoaded() throws { try mailbox.waitUntilLoaded() }
 
+  /// Queues a request or throws why it cannot be; `onEvent` is called on the engine's thread.
   package func submit(
     _ request: GenerationRequest, onEvent: @escaping @Sendable (GenerationEvent) -> Void
   ) throws(GenerationFailure) {
     try mailbox.submit(request, onEvent)
   }
 
+  /// Ends every choice of a request within one step.
   package func cancel(_ id: String) { mailbox.post(.cancel(id)) }
 
+  /// Ends one choice of a request within one step.
   package func cancel(_ id: String, choice: Int) { mailbox.post(.cancelChoice(id, choice)) }
 
+  /// Takes no new requests from now on; those in flight go on.
   package func drain() { mailbox.drain() }
 
   /// Ends every request with `aborted` and blocks until the thread has left its loop.

@@ -43,6 +43,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
     }
     for number in requests.keys.sorted() { scheduler.cancel(request: number) }
     deliverEnds()
+    publish()
     for case .submit(let request, let handler) in mailbox.close(reason: "stopped") {
       Self.refuse(request, .engineStopped, handler)
     }

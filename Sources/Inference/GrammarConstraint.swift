@@ -11,12 +11,15 @@ package struct GrammarConstraint: TokenConstraint {
     mask = TokenMask(vocabularySize: grammar.vocabulary.size)
   }
 
+  /// The tokens that the grammar lets come next, end ids where it may end.
   package mutating func allowedTokens() -> [UInt64] {
     matcher.fill(&mask)
     return mask.words
   }
 
+  /// Moves on by a token; false, with nothing changed, for one that may not come next.
   package mutating func accept(_ token: Int) -> Bool { matcher.accept(token) }
 
+  /// Whether nothing but the end may follow.
   package var isFinished: Bool { matcher.isFinished }
 }

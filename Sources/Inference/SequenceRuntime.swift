@@ -31,13 +31,17 @@ struct SequenceRuntime: Sendable {
     thinking = ThinkBlock(end: request.thinkEnd, budget: request.thinkingTokenBudget)
     // Only the repetition penalty looks at the prompt.
     let prompt = parameters.repetitionPenalty != 1 ? request.prompt : []
-    let stops = endOfSequenceIDs + stopTokenIDs
+    // An end that the vocabulary lacks can never be chosen, so it needs no forbidding either.
+    let stops = (endOfSequenceIDs + stopTokenIDs).filter { $0 < facts.vocabularySize }
     context = SamplingContext(
       seed: request.seed &+ UInt64(choice), position: promptCount,
       history: TokenHistory(prompt: prompt), stopTokens: stops)
     unendingMask =
       constraint == nil || request.thinkEnd.isEmpty
-      ? nil : Self.mask(without: stops + facts.endOfSequenceIDs, count: facts.vocabularySize)
+      ? nil
+      : Self.mask(
+        without: stops + facts.endOfSequenceIDs.filter { $0 < facts.vocabularySize },
+        count: facts.vocabularySize)
   }
 
   /// Chooses the token after `logits` [V], or takes the one that is forced, and moves on by it.

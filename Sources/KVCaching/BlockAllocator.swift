@@ -39,6 +39,7 @@ package struct BlockAllocator: Sendable {
 
   /// A block for a new owner.
   package struct Allocation: Equatable, Sendable {
+    /// The block's number.
     package let block: Int32
     /// Whether the block's old content was still kept and is lost now.
     package let isEvicted: Bool

@@ -35,6 +35,7 @@ package struct BlockPool: Sendable {
 
   /// Full blocks at the start of a sequence that the cache holds.
   package struct PrefixMatch: Equatable, Sendable {
+    /// Positions that it covers, those of the table it continues included.
     package let tokenCount: Int
     /// How many of its blocks are in no table: taking the match makes them unavailable.
     package let idleBlockCount: Int

@@ -16,7 +16,9 @@ package struct BlockTable: Equatable, Sendable {
 
 /// Copies the content of a shared block so that one of its owners may write.
 package struct BlockCopy: Equatable, Sendable {
+  /// The block that is read.
   package let source: Int32
+  /// The block that is written.
   package let target: Int32
 
   /// `target` gets what `source` holds, in every layer.

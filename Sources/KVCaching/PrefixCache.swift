@@ -16,6 +16,7 @@ package struct PrefixIdentity: Hashable, Sendable {
 
   /// An image (or other content) at positions of the sequence.
   package struct Content: Hashable, Sendable {
+    /// Where in the sequence it stands.
     package var positions: Range<Int>
     /// A digest of the content, long enough that nobody finds two with the same one.
     package var digest: [UInt64]

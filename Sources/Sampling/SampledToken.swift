@@ -1,5 +1,6 @@
 /// A chosen token with what was asked to be reported about it.
 package struct SampledToken: Equatable, Sendable {
+  /// The token.
   package let id: Int
   /// Present exactly when the parameters ask for logprobs.
   package let logprobs: TokenLogprobs?
@@ -30,7 +31,9 @@ package struct TokenLogprobs: Equatable, Sendable {
 
 /// A token and the natural logarithm of its probability.
 package struct TokenLogprob: Equatable, Sendable {
+  /// The token's id.
   package let token: Int
+  /// ln p; minus infinity for an impossible token.
   package let logprob: Float
 
   /// Pairs a token with its log probability; minus infinity for an impossible token.

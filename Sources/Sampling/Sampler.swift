@@ -6,6 +6,7 @@
 /// the result is a function of (logits, parameters, context) and of nothing else. (Gumbel noise
 /// needs a logarithm per token and a random number per token; it lost.)
 package struct Sampler {
+  /// V, the number of logits in a row.
   package let vocabularyCount: Int
   private var processed: [Float]
   private var softmax: Softmax

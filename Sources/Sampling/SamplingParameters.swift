@@ -93,7 +93,9 @@ package struct SamplingParameters: Equatable, Sendable {
 
 /// A number added to the logit of one token.
 package struct TokenBias: Equatable, Sendable {
+  /// The token's id.
   package let token: Int
+  /// What is added to its logit.
   package let bias: Double
 
   /// Pairs `token` with its `bias`, which must lie in -100...100.

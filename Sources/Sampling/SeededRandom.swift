@@ -5,6 +5,7 @@
 /// (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), key (seed, 0), counter
 /// (position, purpose, 0, 0).
 package struct SeededRandom: Equatable, Sendable {
+  /// Names the numbers.
   package let seed: UInt64
 
   /// What a number is drawn for; different purposes at one position are independent.

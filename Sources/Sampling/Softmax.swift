@@ -2,8 +2,8 @@
 ///
 /// Everything is a function of the row alone: no result depends on a neighbour in the batch. The
 /// weights are unnormalised probabilities exp((x − max) · scale) in Float32, in blocks of
-/// `blockCount`; a block is summed in Double in four lanes (token mod 4) joined as (0+1)+(2+3), the blocks in
-/// ascending order.
+/// `blockCount`; a block is summed in Double, in four lanes (token mod 4) joined as (0+1)+(2+3),
+/// the blocks in ascending order.
 struct Softmax {
   static let blockCount = 256
 

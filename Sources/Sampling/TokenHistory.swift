@@ -2,7 +2,9 @@
 package struct TokenHistory: Equatable, Sendable {
   /// A token that occurred, and how often in the output.
   package struct Entry: Equatable, Sendable {
+    /// The token's id.
     package let token: Int
+    /// How often it was generated; 0 for a token of the prompt alone.
     package fileprivate(set) var generatedCount: Int
   }
 

@@ -49,6 +49,7 @@ package struct StepOutcome: Equatable, Sendable {
 
   /// What one sequence chose.
   package struct Sample: Equatable, Sendable {
+    /// Who chose.
     package var sequence: SequenceID
     /// One token; with guesses, the accepted ones and the one after them. Empty only when finished.
     package var tokens: [Int]
@@ -71,8 +72,11 @@ package struct StepOutcome: Equatable, Sendable {
 
 /// The one end that every sequence comes to.
 package struct EndedSequence: Equatable, Sendable {
+  /// Which sequence ended.
   package let id: SequenceID
+  /// Why it ended.
   package let reason: Reason
+  /// Tokens that it generated.
   package let generatedCount: Int
 
   /// Why it ended.
@@ -87,8 +91,11 @@ package struct EndedSequence: Equatable, Sendable {
 
 /// What the scheduler is doing and has done.
 package struct SchedulerMetrics: Equatable, Sendable {
+  /// Requests with at least one sequence running.
   package var runningRequestCount = 0
+  /// Sequences that run, every choice counted.
   package var runningSequenceCount = 0
+  /// Requests with at least one sequence waiting.
   package var waitingRequestCount = 0
   /// Tokens that waiting sequences have to compute.
   package var waitingTokenCount = 0

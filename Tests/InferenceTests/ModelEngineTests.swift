@@ -17,7 +17,8 @@ import Testing
     options.blockSize = 16
     options.cacheBlockCount = blocks
     options.sharesPrefixes = sharesPrefixes
-    let engine = Engine(path: Fixtures.path("tiny/" + name), options: options)
+    let engine = Engine(
+      try ModelFolder(path: Fixtures.path("tiny/" + name)), options: options)
     try engine.waitUntilLoaded()
     return engine
   }
@@ -84,19 +85,22 @@ import Testing
 
   @Test("the fingerprint is the checkpoint's own") func fingerprint() throws {
     let first = try ModelFolder(path: Fixtures.path("tiny/moe-bf16")).fingerprint
-    #expect(first.utf8.count == 8)
+    #expect(first.utf8.count == 16)
     #expect(try ModelFolder(path: Fixtures.path("tiny/moe-bf16")).fingerprint == first)
     #expect(try ModelFolder(path: Fixtures.path("tiny/moe-fp8")).fingerprint != first)
   }
 
-  @Test("a folder that holds no model stops the engine with the error that says why")
-  func noModel() {
-    let engine = Engine(path: Fixtures.path("tiny"), options: EngineOptions())
+  @Test("a context that the model does not have stops the engine with the error that says why")
+  func loadFailure() throws {
+    var options = EngineOptions()
+    options.contextLength = 1 << 20
+    let engine = Engine(
+      try ModelFolder(path: Fixtures.path("tiny/moe-bf16")), options: options)
     #expect(throws: InferenceError.self) { try engine.waitUntilLoaded() }
     guard case .stopped(let reason) = engine.state else {
       Issue.record("the engine runs")
       return
     }
-    #expect(reason.contains("config.json"))
+    #expect(reason.contains("1048576"))
   }
 }
