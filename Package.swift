@@ -71,7 +71,7 @@ let package = Package(
       "Inference",
       imports: [
         "Step3Model", "Scheduling", "KVCaching", "Sampling", "Tokenization", "Tensors", "Kernels",
-        "ModelConfiguration", "OutputParsing", "ConstrainedDecoding",
+        "ModelConfiguration", "OutputParsing", "ConstrainedDecoding", "JSONScanning",
       ]),
 
     // Edge.

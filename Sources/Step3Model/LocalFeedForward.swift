@@ -20,10 +20,12 @@ package struct LocalFeedForward: FeedForward, ~Copyable, Sendable {
       compute: compute)
   }
 
+  /// Does nothing: the work is done by `collect`.
   package mutating func submit(
     _ layer: LayerIndex, _ microBatch: borrowing MicroBatch
   ) throws(FeedForwardError) {}
 
+  /// Computes the layer in place.
   package mutating func collect(
     _ layer: LayerIndex, into microBatch: inout MicroBatch
   ) throws(FeedForwardError) {

@@ -15,7 +15,7 @@ package struct ModelLoader {
   package init(files: CheckpointFiles, configuration: TextConfiguration) {
     self.files = files
     self.configuration = configuration
-    names = WeightNames(isNested: files[WeightNames.nestedPrefix + "embed_tokens.weight"] != nil)
+    names = WeightNames(isNested: files[WeightNames.nestedEmbedding] != nil)
   }
 
   /// Loads both halves of the text network.

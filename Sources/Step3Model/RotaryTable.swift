@@ -10,7 +10,9 @@ package import Tensors
 ///
 /// - Precision: angles in Double, rounded once to Float32.
 package final class RotaryTable: Sendable {
+  /// cos, scaled by the magnitude.
   package let cosines: Buffer<Float>
+  /// sin, scaled by the magnitude.
   package let sines: Buffer<Float>
 
   /// Tables for `positionCount` positions; `magnitude` multiplies every entry.

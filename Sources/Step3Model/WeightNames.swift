@@ -13,6 +13,8 @@ package struct WeightNames: Sendable {
 
   /// The prefix that re-saved checkpoints use for text tensors.
   package static let nestedPrefix = "model.language_model."
+  /// A tensor that only checkpoints with the nested prefix have.
+  package static let nestedEmbedding = nestedPrefix + "embed_tokens.weight"
   /// The name suffix of the block scales of an E4M3 tensor; they multiply.
   package static let scaleSuffix = "_scale_inv"
   /// Name beginnings of tensors that belong to the vision tower and the projector.

@@ -74,8 +74,9 @@ private func load(
     // The same number of bytes per element, so only the type is wrong.
     let header = String(decoding: bytes, as: UTF8.self)
     #expect(header.contains(#""F32""#))
-    for index in 0..<bytes.count - 5 where Array(bytes[index..<index + 5]) == Array(#""F32""#.utf8) {
-      bytes.replaceSubrange(index..<index + 5, with: Array(#""I32""#.utf8))
+    let (float, integer) = (Array(#""F32""#.utf8), Array(#""I32""#.utf8))
+    for index in 0..<bytes.count - 5 where Array(bytes[index..<index + 5]) == float {
+      bytes.replaceSubrange(index..<index + 5, with: integer)
     }
     try Data(bytes).write(to: folder.file(name))
     do {

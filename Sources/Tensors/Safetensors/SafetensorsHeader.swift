@@ -7,8 +7,11 @@ import JSONScanning
 package struct SafetensorsHeader: Sendable {
   /// One tensor's place in the file.
   package struct Entry: Sendable, Equatable {
+    /// The name in the header.
     package let name: String
+    /// How its elements are stored.
     package let elementType: ElementType
+    /// Row-major dimensions.
     package let shape: [Int]
     /// Bytes from the start of the file.
     package let range: Range<Int>
