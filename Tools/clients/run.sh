@@ -38,7 +38,7 @@ done
 
 "$venv/bin/pytest" -q -p no:cacheprovider "$root/Tests/Clients"
 # No 5xx and no undocumented answer, whatever the fuzzer sends.
-"$venv/bin/schemathesis" run "$STEP3_URL/openapi.json" --phases coverage,fuzzing \
+cd "$venv" && "$venv/bin/schemathesis" run "$STEP3_URL/openapi.json" --phases coverage,fuzzing \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
   --max-examples "${STEP3_FUZZ_EXAMPLES:-10}" --request-timeout 60 \
   --exclude-path /metrics
