@@ -14,6 +14,11 @@ extension Engine {
     self.init { report in try Self.load(folder, options, report) }
   }
 
+  /// Starts an engine that opens and loads the checkpoint in the folder `path` on its own thread.
+  package convenience init(path: String, options: EngineOptions) {
+    self.init { report in try Self.load(ModelFolder(path: path), options, report) }
+  }
+
   private static func load(
     _ folder: ModelFolder, _ options: EngineOptions, _ report: (LoadProgress) -> Void
   ) throws(InferenceError) -> LoadedModel<ModelRuntime> {
