@@ -57,7 +57,7 @@ static inline int cevent_has_bytes(int fd) {
   return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/* Writing to a client that has left must not end the process, and every client needs a descriptor. */
+/* Writing to a client that has left must not end the process; every client needs a descriptor. */
 static inline void cevent_prepare_process(void) {
   signal(SIGPIPE, SIG_IGN);
   struct rlimit limit;

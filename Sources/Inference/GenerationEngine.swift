@@ -76,6 +76,7 @@ package enum EngineState: Sendable, Equatable {
 
 /// How much of the weights has been read.
 package struct LoadProgress: Sendable, Equatable {
+  /// Bytes read so far, and in all.
   package var loadedByteCount: Int
   package var totalByteCount: Int
   /// Seconds since loading began.
@@ -100,6 +101,7 @@ package struct LoadProgress: Sendable, Equatable {
 
 /// What an engine is doing, and what it has done since it started.
 package struct EngineLoad: Sendable, Equatable {
+  /// Requests that are computed, and that wait.
   package var runningRequestCount = 0
   package var waitingRequestCount = 0
   /// Tokens of the prompts that wait.

@@ -52,6 +52,7 @@ package struct ModelFolder: Sendable {
 
 /// The defaults for generation that a checkpoint ships.
 package struct GenerationConfiguration: Sendable, Equatable {
+  /// Tokens that end an answer, and the sampling that the checkpoint suggests.
   package var endOfSequenceIDs: [Int] = []
   package var temperature: Double?
   package var topP: Double?
