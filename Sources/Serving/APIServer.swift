@@ -22,6 +22,7 @@ package final class APIServer: HTTPHandler {
 
   // MARK: On the event loop's thread
 
+  /// Answers what needs no generation: health, errors, pages.
   package func immediate(_ request: HTTPRequest) -> HTTPResponse? {
     guard let (route, _) = Route.match(request.path) else {
       return failure(.unknownPath(path: request.path), request)
@@ -49,6 +50,7 @@ package final class APIServer: HTTPHandler {
     }
   }
 
+  /// The request's id, and what its origin may know.
   package func commonHeaders(_ request: HTTPRequest) -> [HTTPField] {
     var headers = [HTTPField("x-request-id", request.id)]
     if let origin = request.header("origin"), isAllowed(origin: origin) {
@@ -67,6 +69,7 @@ package final class APIServer: HTTPHandler {
     return headers
   }
 
+  /// The error object for bytes that are no acceptable request.
   package func refusal(
     status: Int, reason: String, method: String, target: String
   ) -> HTTPResponse {
@@ -85,6 +88,7 @@ package final class APIServer: HTTPHandler {
 
   // MARK: In a task of its own
 
+  /// Runs the route, answers its errors, and tells the log.
   package func handle(_ exchange: HTTPExchange) async {
     let started = ContinuousClock.now
     let request = exchange.request

@@ -4,8 +4,11 @@ package import Sampling
 
 /// What every generating route asks for besides its prompt.
 package struct GenerationOptions: Sendable {
+  /// How tokens are drawn.
   package var sampling: SamplingParameters
+  /// Names the random numbers of the first choice.
   package var seed: UInt64
+  /// Choices per prompt.
   package var choiceCount = 1
   /// nil takes the rest of the context.
   package var maximumTokens: Int?
@@ -31,10 +34,15 @@ package struct GenerationOptions: Sendable {
 
 /// The values used where a request says nothing, from generation_config.json and flags.
 package struct SamplingDefaults: Sendable, Equatable {
+  /// 0 is greedy.
   package var temperature = 1.0
+  /// The share of probability that is kept.
   package var topP = 1.0
+  /// How many tokens are kept; nil keeps all.
   package var topK: Int?
+  /// The least probability, relative to the likeliest token's.
   package var minP = 0.0
+  /// 1 is neutral.
   package var repetitionPenalty = 1.0
 
   package init() {}

@@ -2,7 +2,9 @@ package import Inference
 
 /// A loaded model as the routes see it.
 package struct ServedModel: Sendable {
+  /// Its tokenizer and template.
   package let text: any ModelText
+  /// Its sizes.
   package let facts: ModelFacts
 
   package init(text: any ModelText, facts: ModelFacts) {

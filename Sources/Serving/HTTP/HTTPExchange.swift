@@ -9,6 +9,7 @@ package final class HTTPExchange: Sendable {
   /// Bytes that may be on their way to the client before `write` waits.
   static let highWaterByteCount = 256 * 1024
 
+  /// What is to be answered.
   package let request: HTTPRequest
   /// The exchange's number, unique in its server.
   let number: UInt64

@@ -35,7 +35,9 @@ package struct HTTPRequest: Sendable {
 
 /// One header field.
 package struct HTTPField: Sendable, Equatable {
+  /// The name as sent.
   package var name: String
+  /// The value without the space around it.
   package var value: String
 
   package init(_ name: String, _ value: String) {
@@ -46,7 +48,9 @@ package struct HTTPField: Sendable, Equatable {
 
 /// A whole answer.
 package struct HTTPResponse: Sendable, Equatable {
+  /// The status code.
   package var status: Int
+  /// Header fields; length, date and connection are added on the way.
   package var headers: [HTTPField]
   package var body: [UInt8]
 

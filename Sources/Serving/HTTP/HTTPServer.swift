@@ -19,6 +19,7 @@ package protocol HTTPHandler: Sendable {
 
 /// How a server listens and what it bears.
 package struct HTTPServerOptions: Sendable {
+  /// The address to listen on.
   package var host = "127.0.0.1"
   /// 0 takes any free port.
   package var port = 8000

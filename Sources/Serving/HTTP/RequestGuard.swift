@@ -6,8 +6,11 @@
 package struct RequestGuard {
   /// Bounds on what one request may hold.
   package struct Limits: Sendable {
+    /// Most bytes of the request line and header together.
     package var headByteCount = 64 * 1024
+    /// Most header fields.
     package var headerCount = 128
+    /// Most bytes of the body.
     package var bodyByteCount = 64 << 20
 
     package init() {}
@@ -15,7 +18,9 @@ package struct RequestGuard {
 
   /// Why a request is refused before it has a handler.
   package struct Rejection: Error, Equatable, Sendable {
+    /// The status to answer with.
     package var status: Int
+    /// What is wrong, for people.
     package var reason: String
     /// Method and target as far as they were read.
     var method = ""

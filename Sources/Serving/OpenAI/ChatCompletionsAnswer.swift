@@ -115,7 +115,7 @@ struct ChatHeader: Sendable {
     ])
   }
 
-  /// vLLM and OpenAI: a call the model chose to make ends with `tool_calls`, a named one with `stop`.
+  /// As at OpenAI: a call the model chose to make ends with `tool_calls`, a named one with `stop`.
   func finishReason(_ outcome: ChoiceOutcome?, callCount: Int) -> String {
     let plain = outcome?.finishReason ?? "stop"
     guard plain == "stop", callCount > 0 else { return plain }

@@ -2,16 +2,27 @@ package import JSONScanning
 
 /// What is told of one request when it is over. No text of prompts or answers.
 package struct RequestRecord: Sendable {
+  /// The request's id.
   package var id: String
+  /// The client's address.
   package var client: String
+  /// GET, POST, …
   package var method: String
+  /// The path, without the query.
   package var path: String
+  /// The status sent; 499 when the client left first.
   package var status: Int
+  /// From the request's arrival to its end.
   package var seconds: Double
+  /// Tokens of all prompts.
   package var promptTokenCount = 0
+  /// Of these, tokens found in the prefix cache.
   package var cachedTokenCount = 0
+  /// Tokens of all choices.
   package var generatedTokenCount = 0
+  /// Seconds to the first token, nil when none came.
   package var timeToFirstToken: Double?
+  /// How the last choice ended.
   package var finish: String?
 
   /// One line for people.

@@ -7,7 +7,9 @@ package import Tokenization
 package struct CheckpointText: ModelText {
   private let tokenizer: Tokenizer
   private let template: ChatTemplate
+  /// Every token's bytes, for constraints.
   package let vocabulary: TokenVocabulary
+  /// tokenizer_config.json with the template in use.
   package let information: JSONValue
 
   /// Reads a checkpoint's folder; a template given here stands in for the checkpoint's own.
@@ -33,6 +35,7 @@ package struct CheckpointText: ModelText {
     return .object(object)
   }
 
+  /// Ids of text; markers written out in it are recognised.
   package func encode(_ text: String, addsSpecialTokens: Bool) throws(APIError) -> [Int] {
     do throws(TokenizerError) {
       return try tokenizer.encode(text, addingSpecialTokens: addsSpecialTokens).map { Int($0) }
@@ -41,14 +44,17 @@ package struct CheckpointText: ModelText {
     }
   }
 
+  /// A token's bytes, none for ids past the tokenizer's.
   package func bytes(of token: Int) -> [UInt8] {
     TokenID(exactly: token).flatMap { tokenizer.bytes(of: $0) }.map { Array($0) } ?? []
   }
 
+  /// Whether tokenizer.json calls the token special.
   package func isSpecial(_ token: Int) -> Bool {
     TokenID(exactly: token).map { tokenizer.isSpecial($0) } ?? false
   }
 
+  /// Runs the template.
   package func render(_ input: ChatTemplateInput) throws(APIError) -> String {
     var extra: [String: JSONValue] = [:]
     for member in input.variables.members { extra[member.key] = member.value }

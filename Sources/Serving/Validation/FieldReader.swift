@@ -5,7 +5,9 @@ package import JSONScanning
 /// `null` is the same as absent, for clients send null for every option they do not use. Integers
 /// written as 16.0 are taken.
 package struct FieldReader {
+  /// The members.
   package let object: JSONObject
+  /// Where the object stands in the request, empty for the body.
   package let path: String
 
   package init(_ object: JSONObject, path: String = "") {
@@ -32,12 +34,14 @@ package struct FieldReader {
     return value
   }
 
+  /// Whether a member is there and not null.
   package func has(_ key: String) -> Bool { value(key) != nil }
 
   private func wrong(_ key: String, _ what: String, _ value: JSONValue) -> APIError {
     .badField(path: path(key), reason: "must be \(what), not \(value.kindPhrase).")
   }
 
+  /// A member that must be there.
   package func required(_ key: String) throws(APIError) -> JSONValue {
     guard let value = value(key) else {
       throw .badField(path: path(key), reason: "is required.")
@@ -45,24 +49,28 @@ package struct FieldReader {
     return value
   }
 
+  /// A string, nil when absent.
   package func string(_ key: String) throws(APIError) -> String? {
     guard let value = value(key) else { return nil }
     guard let string = value.string else { throw wrong(key, "a string", value) }
     return string
   }
 
+  /// A string that must be there.
   package func requiredString(_ key: String) throws(APIError) -> String {
     let value = try required(key)
     guard let string = value.string else { throw wrong(key, "a string", value) }
     return string
   }
 
+  /// A truth value, nil when absent.
   package func boolean(_ key: String) throws(APIError) -> Bool? {
     guard let value = value(key) else { return nil }
     guard let boolean = value.boolean else { throw wrong(key, "true or false", value) }
     return boolean
   }
 
+  /// A number within `range`, nil when absent.
   package func number(
     _ key: String, in range: ClosedRange<Double>? = nil
   ) throws(APIError) -> Double? {
@@ -77,6 +85,7 @@ package struct FieldReader {
     return number
   }
 
+  /// A whole number within `range`, nil when absent.
   package func integer(
     _ key: String, in range: ClosedRange<Int> = Int.min...Int.max
   ) throws(APIError) -> Int? {
@@ -91,23 +100,27 @@ package struct FieldReader {
     return integer
   }
 
+  /// An array, nil when absent.
   package func array(_ key: String) throws(APIError) -> [JSONValue]? {
     guard let value = value(key) else { return nil }
     guard let array = value.array else { throw wrong(key, "an array", value) }
     return array
   }
 
+  /// An array that must be there.
   package func requiredArray(_ key: String) throws(APIError) -> [JSONValue] {
     let value = try required(key)
     guard let array = value.array else { throw wrong(key, "an array", value) }
     return array
   }
 
+  /// A reader of an object, nil when absent.
   package func fields(_ key: String) throws(APIError) -> FieldReader? {
     guard let value = value(key) else { return nil }
     return try FieldReader(value, path: path(key))
   }
 
+  /// A reader of an object that must be there.
   package func requiredFields(_ key: String) throws(APIError) -> FieldReader {
     try FieldReader(try required(key), path: path(key))
   }
