@@ -28,7 +28,7 @@ import Testing
     #expect(!result.errors.isEmpty)
   }
 
-  @Test("an empty prompt is wrong usage", .enabled(if: hasCommand("Run"), "needs run"))
+  @Test("an empty prompt is wrong usage")
   func emptyPrompt() async throws {
     let result = try await Step3Process.run(["run", "--model", dense, "--raw", ""])
     #expect(result.exitCode == 2, "\(result.errors)")
@@ -36,8 +36,7 @@ import Testing
   }
 
   @Test(
-    "a prompt longer than the context states both lengths",
-    .enabled(if: hasCommand("Run"), "needs run"))
+    "a prompt longer than the context states both lengths")
   func longPrompt() async throws {
     let model = Fixtures.path("tiny/longrope-f32")
     let prompt = String(repeating: "x", count: 300)
@@ -69,8 +68,7 @@ import Testing
   }
 
   @Test(
-    "a tokenizer without a token that the prompt needs is refused by the token's name",
-    .enabled(if: hasCommand("Run"), "needs run"))
+    "a tokenizer without a token that the prompt needs is refused by the token's name")
   func missingToken() async throws {
     let folder = try TemporaryFolder(copying: "tiny/dense-f32")
     try edit(folder, "tokenizer.json") { document in
@@ -114,7 +112,7 @@ import Testing
     #expect(!document.error.code.isEmpty && document.error.message.contains("tiny"))
   }
 
-  @Test("an interrupt ends a generation with 130", .enabled(if: hasCommand("Run"), "needs run"))
+  @Test("an interrupt ends a generation with 130")
   func interrupt() async throws {
     let process = try Step3Process([
       "run", "--model", dense, "--raw", "--temperature", "0", "--max-tokens", "60000", "aaaa",

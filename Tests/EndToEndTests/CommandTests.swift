@@ -19,7 +19,7 @@ import Testing
     }
   }
 
-  @Test("text becomes bytes and comes back", .enabled(if: hasCommand("Tokenize"), "needs tokenize"))
+  @Test("text becomes bytes and comes back")
   func tokenize() async throws {
     struct Document: Decodable {
       let ids: [Int]
@@ -43,7 +43,7 @@ import Testing
 
   @Test(
     "score gives the log-probabilities of the reference's logits",
-    .enabled(if: hasCommand("Score"), "needs score"), arguments: ["dense-f32", "odd-f32"])
+    arguments: ["dense-f32", "odd-f32"])
   func score(name: String) async throws {
     let checkpoint = try TinyCheckpoint(name)
     let ids = checkpoint.ids.map(String.init).joined(separator: ",")
@@ -69,7 +69,7 @@ import Testing
 
   @Test(
     "greedy generation continues with the reference's top token",
-    .enabled(if: hasCommand("Run"), "needs run"), arguments: ["dense-f32", "moe-f32", "moe-fp8"])
+    arguments: ["dense-f32", "moe-f32", "moe-fp8"])
   func run(name: String) async throws {
     struct Document: Decodable {
       let ids: [Int]
@@ -90,8 +90,7 @@ import Testing
   }
 
   @Test(
-    "the same seed gives the same text",
-    .enabled(if: hasCommand("Run"), "needs run"))
+    "the same seed gives the same text")
   func seed() async throws {
     let arguments = [
       "run", "--model", Fixtures.path("tiny/moe-bf16"), "--raw", "--temperature", "1",
@@ -105,8 +104,7 @@ import Testing
   }
 
   @Test(
-    "perplexity is the exponential of score's mean",
-    .enabled(if: hasCommand("Eval") && hasCommand("Score"), "needs eval and score"))
+    "perplexity is the exponential of score's mean")
   func perplexity() async throws {
     struct Document: Decodable {
       let tokens: Int
@@ -132,8 +130,7 @@ import Testing
   }
 
   @Test(
-    "inspect describes every checkpoint",
-    .enabled(if: hasCommand("Inspect"), "needs inspect"), arguments: TinyCheckpoint.names)
+    "inspect describes every checkpoint", arguments: TinyCheckpoint.names)
   func inspect(name: String) async throws {
     let result = try await Step3Process.run([
       "inspect", "--model", Fixtures.path("tiny/\(name)"), "--format", "json",

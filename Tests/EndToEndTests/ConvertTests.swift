@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Conversion from the outside: sources become checkpoints that the engine runs as the source.
-@Suite(.enabled(if: hasCommand("Convert") && hasCommand("Score"), "needs convert and score"))
+@Suite
 struct ConvertTests {
   private func source(_ name: String) -> String { Fixtures.path("conversion/\(name)") }
 

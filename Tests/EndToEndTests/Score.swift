@@ -37,10 +37,3 @@ struct CommandFailed: Error, CustomStringConvertible {
 
   var description: String { "exit code \(result.exitCode): \(result.errors)" }
 }
-
-/// Whether the command line has this command; a suite states what it waits for.
-func hasCommand(_ name: String) -> Bool {
-  let file = "Sources/step3/\(name)Command.swift"
-  return FileManager.default.fileExists(
-    atPath: Fixtures.packageRoot.appendingPathComponent(file).path)
-}
