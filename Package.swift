@@ -70,7 +70,7 @@ let package = Package(
     module(
       "Inference",
       imports: [
-        "Step3Model", "Scheduling", "KVCaching", "Sampling", "Tokenization", "Tensors", "Kernels",
+        "Step3Model", "Scheduling", "KVCaching", "Sampling", "Tensors", "Kernels",
         "ModelConfiguration", "OutputParsing", "ConstrainedDecoding", "JSONScanning",
       ]),
 

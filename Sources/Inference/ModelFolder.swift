@@ -21,11 +21,15 @@ package struct ModelFolder: Sendable {
       throw .noSuchDirectory(path: path)
     }
     self.path = path
+    var configuration: Step3Configuration
     do {
       configuration = try Self.readConfiguration(path + "/config.json")
       generation = try GenerationConfiguration(path: path + "/generation_config.json")
     } catch { throw .configuration(error) }
     do { files = try CheckpointFiles(directory: path) } catch { throw .weights(error) }
+    let names = WeightNames(isNested: files[WeightNames.nestedEmbedding] != nil)
+    configuration.text.resolveMixtureLayers { [files] in files[names.router($0)] != nil }
+    self.configuration = configuration
   }
 
   /// Bytes of the text network's tensors: what a whole pass over the weights reads at most.

@@ -92,7 +92,8 @@ extension RotaryConfiguration {
         key, "a list of \(list.count)", "it must hold \(headDimension / 2) positive numbers")
     }
     factors = list
-    let stretch = Double(contextLength) / Double(original)
+    let stretch = try reader.positive(
+      "factor", classDefault: Double(contextLength) / Double(original))
     magnitude = try reader.positive(
       "attention_factor",
       classDefault: stretch <= 1 ? 1 : (1 + log(stretch) / log(Double(original))).squareRoot())

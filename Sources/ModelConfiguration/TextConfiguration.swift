@@ -28,6 +28,9 @@ package struct TextConfiguration: Sendable, Equatable {
   package var normalizesExpertWeights = false
   /// For each layer, whether its feed-forward is a mixture of experts.
   package var isMixtureLayer: [Bool] = (0..<61).map { (4...59).contains($0) }
+  /// Whether config.json names the mixture layers; where it does not, the checkpoint's tensors
+  /// decide (see `resolveMixtureLayers`).
+  package private(set) var namesMixtureLayers = false
   /// V, rows of the embedding table and of the output head.
   package var vocabularySize = 128_815
   /// ε of every RMSNorm.
@@ -76,6 +79,7 @@ extension TextConfiguration {
     normEpsilon = try reader.positive("rms_norm_eps", classDefault: standard.normEpsilon)
     contextLength = try Self.contextLength(&reader)
     isMixtureLayer = try Self.mixtureLayers(&reader, layerCount: layerCount)
+    namesMixtureLayers = reader.has("moe_layers_enum")
     rotary = try RotaryConfiguration(
       &reader, headDimension: headDimension, contextLength: contextLength)
     if isMixtureLayer.contains(true), expertsPerToken > expertCount {
@@ -97,8 +101,8 @@ extension TextConfiguration {
   }
 
   /// Which layers are mixtures. Published files write the string "4,5,…,59"; lists occur, null
-  /// means all but layer 0, and "" or "-1" mean none. An absent key means the class default
-  /// (layers 4 to 59) for a model of 61 layers and otherwise the same as null.
+  /// means all but layer 0, and "" or "-1" mean none. An absent key means the class default, layers
+  /// 4 to 59 as far as there are such.
   private static func mixtureLayers(
     _ reader: inout ConfigurationReader, layerCount: Int
   ) throws(ConfigurationError) -> [Bool] {
@@ -107,9 +111,9 @@ extension TextConfiguration {
     var origin = ValueOrigin.file
     switch reader.value(key) {
     case nil:
-      let isClassDefault = !reader.has(key) && layerCount == 61
-      layers = isClassDefault ? Array(4...59) : Array(1..<max(1, layerCount))
-      if !reader.has(key) { origin = .classDefault }
+      let isNull = reader.has(key)
+      layers = isNull ? Array(1..<max(1, layerCount)) : (4...59).filter { $0 < layerCount }
+      if !isNull { origin = .classDefault }
     case .string(let text)?:
       layers = []
       for part in text.split(separator: ",", omittingEmptySubsequences: true) {
@@ -131,5 +135,15 @@ extension TextConfiguration {
     var isMixture = [Bool](repeating: false, count: layerCount)
     for layer in layers { isMixture[layer] = true }
     return isMixture
+  }
+}
+
+extension TextConfiguration {
+  /// Takes the mixture layers from the checkpoint itself where config.json does not name them.
+  ///
+  /// The class default fits the real model's 61 layers only; a layer with a router is a mixture.
+  package mutating func resolveMixtureLayers(hasRouter: (_ layer: Int) -> Bool) {
+    if namesMixtureLayers { return }
+    isMixtureLayer = (0..<layerCount).map(hasRouter)
   }
 }

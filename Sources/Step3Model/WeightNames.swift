@@ -37,7 +37,8 @@ package struct WeightNames: Sendable {
   func value(_ layer: Int) -> String { name(layer, "self_attn.v_proj") }
   func output(_ layer: Int) -> String { name(layer, "self_attn.o_proj") }
 
-  func router(_ layer: Int) -> String { name(layer, "moe.gate") }
+  /// The router of a mixture layer; dense layers have none.
+  package func router(_ layer: Int) -> String { name(layer, "moe.gate") }
 
   /// The gate, up and down projections of a dense layer, of the shared expert, or of all routed
   /// experts stacked.

@@ -127,3 +127,17 @@ private func read(_ json: String) throws -> Step3Configuration {
     #expect(entries.contains { $0.field.hasSuffix("head_dim") && $0.origin == .classDefault })
   }
 }
+
+@Suite struct AbsentMixtureLayersTests {
+  @Test("where the file names no mixture layers, layers with a router are mixtures")
+  func resolved() throws {
+    var absent = try read(#"{"model_type":"step3_text","num_hidden_layers":4}"#).text
+    absent.resolveMixtureLayers { $0 == 2 }
+    #expect(absent.isMixtureLayer == [false, false, true, false])
+    var named = try read(
+      #"{"model_type":"step3_text","num_hidden_layers":4,"moe_layers_enum":"1"}"#
+    ).text
+    named.resolveMixtureLayers { _ in true }
+    #expect(named.isMixtureLayer == [false, true, false, false])
+  }
+}
