@@ -22,6 +22,8 @@ package enum TokenizerError: Error, Equatable, Sendable {
   case mergeOutsideVocabulary(rank: Int, token: String)
   /// Two tokens claim one id.
   case duplicateID(TokenID, first: String, second: String)
+  /// The vocabulary lists one token twice.
+  case duplicateToken(String)
   /// An id is negative or absurdly large.
   case invalidID(Int, token: String)
   /// An added token stands in the vocabulary under another id.
@@ -54,6 +56,8 @@ extension TokenizerError: CustomStringConvertible {
         + "which is not in the vocabulary"
     case .duplicateID(let id, let first, let second):
       return "tokenizer.json: id \(id) belongs to both \"\(first)\" and \"\(second)\""
+    case .duplicateToken(let token):
+      return "tokenizer.json: the vocabulary lists \"\(token)\" twice"
     case .invalidID(let id, let token):
       return "tokenizer.json: token \"\(token)\" has the id \(id), which is out of range"
     case .conflictingID(let token, let vocabulary, let added):

@@ -62,7 +62,7 @@ struct Vocabulary: Sendable {
         ids[entry], first: spelling(ofEntry: Int(entries[id])), second: spelling(ofEntry: entry))
     }
     entries[id] = Int32(entry)
-    insert(entry)
+    try insert(entry)
   }
 
   private func range(ofEntry entry: Int) -> Range<Int> {
@@ -73,9 +73,16 @@ struct Vocabulary: Sendable {
     String(decoding: spellings[range(ofEntry: entry)], as: UTF8.self)
   }
 
-  private mutating func insert(_ entry: Int) {
-    var slot = Self.hash(spellings, range(ofEntry: entry)) & (table.count - 1)
-    while table[slot] >= 0 { slot = (slot + 1) & (table.count - 1) }
+  private mutating func insert(_ entry: Int) throws(TokenizerError) {
+    let range = range(ofEntry: entry)
+    var slot = Self.hash(spellings, range) & (table.count - 1)
+    while table[slot] >= 0 {
+      let other = self.range(ofEntry: Int(table[slot]))
+      if other.count == range.count, isEqual(other, spellings, range) {
+        throw .duplicateToken(spelling(ofEntry: entry))
+      }
+      slot = (slot + 1) & (table.count - 1)
+    }
     table[slot] = Int32(entry)
   }
 

@@ -132,6 +132,8 @@ struct ChatTemplateTests {
       ("{% set n = namespace() %}{% set n.n = n %}{% set n.m = n %}{{ n }}", .depth),
       (nested("(", ")"), .depth),
       (nested("not ", ""), .depth),
+      (nested("1 + ", ""), .depth),
+      ("{% for " + String(repeating: "(", count: 9999) + " in x %}", .depth),
     ] as [(String, TemplateLimit)])
   func limits(source: String, limit: TemplateLimit) throws {
     do {
@@ -139,6 +141,22 @@ struct ChatTemplateTests {
       Issue.record("\(source.prefix(60)) was not stopped")
     } catch TemplateError.limitExceeded(_, let exceeded) {
       #expect(exceeded == limit)
+    }
+  }
+
+  @Test("a damaged template gives a text or an error, never a trap")
+  func damage() throws {
+    let marks = ["{", "}", "%", "'", "(", "|", "\n", "", "{% raw %}", "-%}", "[::-1]", "é"]
+    let messages: [JSONValue] = [["role": "user", "content": "hi"]]
+    for name in ["hermes-style", "qwen3-style", "mistral-style", "step3-default"] {
+      let source = Array(try Fixtures.text(Self.folder + name + ".jinja").unicodeScalars)
+      for place in stride(from: 0, to: source.count, by: 13) {
+        var damaged = String.UnicodeScalarView(source[..<place])
+        damaged.append(contentsOf: marks[place % marks.count].unicodeScalars)
+        damaged.append(contentsOf: source[(place + 1)...])
+        _ = try? ChatTemplate(source: String(damaged)).render(
+          messages: messages, tools: [["function": ["name": "f"]]])
+      }
     }
   }
 

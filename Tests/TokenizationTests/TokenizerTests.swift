@@ -254,6 +254,10 @@ struct TokenizerErrorTests {
     #expect(
       try Self.error(["added_tokens": [["id": 5, "content": "!"]]])
         == .conflictingID(token: "!", vocabulary: 0, added: 5))
+    let twice = #"{"model":{"vocab":{"a":0,"a":1}},"pre_tokenizer":{"type":"ByteLevel"},"#
+    #expect(throws: TokenizerError.duplicateToken("a")) {
+      try Tokenizer(json: Array((twice + #""decoder":{"type":"ByteLevel"}}"#).utf8))
+    }
     guard case .invalidPattern = try Self.error(Self.pattern("(")) else {
       Issue.record("an unfinished group compiled")
       return

@@ -8,11 +8,11 @@ EXPRESSIONS = [
     ),
     "{{ true }} {{ False }} {{ none }} {{ None }} {{ missing }}|",
     (
-        '{{ \'a\' \'b\' "c" }} {{ \'it\\\'s\' }} {{ "tab\\tnew\\nline" }} {{ \'\\x41\\u00e9\\'
+        "{{ 'a' 'b' \"c\" }} {{ 'it\\'s' }} {{ \"tab\\tnew\\nline\" }} {{ '\\x41\\u00e9\\"
         "U0001F600\\q' }}"
     ),
     "{{ [1, 'a', none, true, 1.5] }} {{ (1,) }} {{ (1, 2) }} {{ () }} {{ {'a': 1, 2: 'b'} }}",
-    '{{ [\'it\\\'s\', \'q"\', \'é\', \'\\n\\t\\\\\', \'\\x00\\x7f\', \'\\u200b\', \'\\\'"\'] }}',
+    "{{ ['it\\'s', 'q\"', 'é', '\\n\\t\\\\', '\\x00\\x7f', '\\u200b', '\\'\"'] }}",
     "{{ mapping }} {{ people[0] }} {{ messages[0] }}",
     # Operators
     (
@@ -115,7 +115,7 @@ EXPRESSIONS = [
     ),
     (
         "{{ 'hello wOrld'.upper() }} {{ 'HeLLo'.lower() }} {{ 'hello wOrld'.tit"
-        'le() }} {{ "they\'re bill\'s".title() }} {{ \'hELLO wORLD\'.capitalize() }'
+        "le() }} {{ \"they're bill's\".title() }} {{ 'hELLO wORLD'.capitalize() }"
         "} {{ 'aB'.swapcase() }} {{ 'straße'.upper() }} {{ 'ß'.casefold() }}"
     ),
     (
@@ -232,7 +232,7 @@ EXPRESSIONS = [
     ),
     (
         "{{ 'a.b.a'|replace('a', 'x') }} {{ 'aaa'|replace('a', 'b', 1) }} {{ 123|replace(2, '"
-        'x\') }} {{ \'abc\'|center(9) }}| {{ \'<a href="x">&\\\'</a>\'|e }} {{ \'<b>\'|e'
+        "x') }} {{ 'abc'|center(9) }}| {{ '<a href=\"x\">&\\'</a>'|e }} {{ '<b>'|e"
         "scape }} {{ '<b>'|safe }}"
     ),
     (
@@ -414,7 +414,7 @@ EXPRESSIONS = [
     " {% if true %} x{% endif %}",
     "x {% if true %}\n\n y{% endif %}",
     "{{ {'a': {'b': 1}}['a'] }}{{ '}}' }}{{ '%}' }}",
-    '{{\'a\'}}{{"b"}}{%set x=1%}{%if x%}c{%endif%}',
+    "{{'a'}}{{\"b\"}}{%set x=1%}{%if x%}c{%endif%}",
     "text only {% raw %}{% endraw %}",
     "",
     "{ % not } { { a } }",

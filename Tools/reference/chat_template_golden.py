@@ -40,13 +40,15 @@ class Generation(jinja2.ext.Extension):
 def environment():
     def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
         return json.dumps(
-            x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+            x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
 
     def raise_exception(message):
         raise jinja2.exceptions.TemplateError(message)
 
     result = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+    )
     result.filters["tojson"] = tojson
     result.globals["raise_exception"] = raise_exception
     result.globals["strftime_now"] = lambda format: NOW.strftime(format)
@@ -58,41 +60,114 @@ USER = {"role": "user", "content": "  What is 2+2? 😀\n"}
 ANSWER = {"role": "assistant", "content": "<think>\nadd\n</think>\n\n It is 4. "}
 AGAIN = {"role": "user", "content": "And 3+3?"}
 REASONED = {"role": "assistant", "content": "6", "reasoning_content": "\nthree twice\n"}
-CALL = {"role": "assistant", "content": None, "tool_calls": [
-    {"id": "abcdefghi", "type": "function",
-     "function": {"name": "get_weather", "arguments": {"city": "Köln \"am\" Rhein", "days": 3, "exact": True}}}]}
-CALL_TEXT = {"role": "assistant", "content": "Let me look.", "tool_calls": [
-    {"id": "abcdefghi", "type": "function",
-     "function": {"name": "get_weather", "arguments": "{\"city\": \"SF\"}"}},
-    {"id": "123456789", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}]}
-RESULT = {"role": "tool", "tool_call_id": "abcdefghi", "name": "get_weather", "content": "{\"temp\": 12.5}"}
+CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [
+        {
+            "id": "abcdefghi",
+            "type": "function",
+            "function": {
+                "name": "get_weather",
+                "arguments": {"city": 'Köln "am" Rhein', "days": 3, "exact": True},
+            },
+        }
+    ],
+}
+CALL_TEXT = {
+    "role": "assistant",
+    "content": "Let me look.",
+    "tool_calls": [
+        {
+            "id": "abcdefghi",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": '{"city": "SF"}'},
+        },
+        {
+            "id": "123456789",
+            "type": "function",
+            "function": {"name": "get_time", "arguments": "{}"},
+        },
+    ],
+}
+RESULT = {
+    "role": "tool",
+    "tool_call_id": "abcdefghi",
+    "name": "get_weather",
+    "content": '{"temp": 12.5}',
+}
 SECOND = {"role": "tool", "tool_call_id": "123456789", "name": "get_time", "content": "12:00"}
-PARTS = {"role": "user", "content": [
-    {"type": "text", "text": " look at "}, {"type": "image"}, {"type": "text", "text": "this"}]}
+PARTS = {
+    "role": "user",
+    "content": [
+        {"type": "text", "text": " look at "},
+        {"type": "image"},
+        {"type": "text", "text": "this"},
+    ],
+}
 TOOLS = [
-    {"type": "function", "function": {
-        "name": "get_weather", "description": "Weather of a city – now.",
-        "parameters": {"type": "object", "properties": {
-            "city": {"type": "string", "description": " The city's name "},
-            "days": {"type": ["integer", "null"], "description": "How many", "minimum": 1, "maximum": 1e16},
-            "exact": {"type": "boolean", "description": "?"}}, "required": ["city"]},
-        "return": {"type": "object"}}},
-    {"type": "function", "function": {
-        "name": "get_time", "description": "The time <now>", "parameters": {"type": "object", "properties": {}}}},
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "Weather of a city – now.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "description": " The city's name "},
+                    "days": {
+                        "type": ["integer", "null"],
+                        "description": "How many",
+                        "minimum": 1,
+                        "maximum": 1e16,
+                    },
+                    "exact": {"type": "boolean", "description": "?"},
+                },
+                "required": ["city"],
+            },
+            "return": {"type": "object"},
+        },
+    },
+    {
+        "type": "function",
+        "function": {
+            "name": "get_time",
+            "description": "The time <now>",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    },
 ]
 CONVERSATIONS = {
-    "user": [USER], "system": [SYSTEM, USER], "turns": [SYSTEM, USER, ANSWER, AGAIN],
-    "reasoned": [USER, ANSWER, AGAIN, REASONED], "call": [SYSTEM, USER, CALL, RESULT],
+    "user": [USER],
+    "system": [SYSTEM, USER],
+    "turns": [SYSTEM, USER, ANSWER, AGAIN],
+    "reasoned": [USER, ANSWER, AGAIN, REASONED],
+    "call": [SYSTEM, USER, CALL, RESULT],
     "calls": [USER, CALL_TEXT, RESULT, SECOND, {"role": "assistant", "content": "Fine."}, AGAIN],
-    "parts": [PARTS], "two users": [USER, AGAIN], "two systems": [SYSTEM, SYSTEM, USER],
+    "parts": [PARTS],
+    "two users": [USER, AGAIN],
+    "two systems": [SYSTEM, SYSTEM, USER],
     "tool description": [SYSTEM, {"role": "tool_description", "content": "raw tools"}, USER],
-    "unknown role": [{"role": "narrator", "content": "…"}], "empty content": [{"role": "user", "content": ""}],
-    "mapping": [{"role": "user", "content": {"value": "v", "text": "t"}}], "no messages": [],
+    "unknown role": [{"role": "narrator", "content": "…"}],
+    "empty content": [{"role": "user", "content": ""}],
+    "mapping": [{"role": "user", "content": {"value": "v", "text": "t"}}],
+    "no messages": [],
 }
 VARIANTS = [
-    {}, {"add_generation_prompt": True}, {"tools": TOOLS, "add_generation_prompt": True},
-    {"add_generation_prompt": True, "extra": {"enable_thinking": False, "date_string": "1 May 2030"}},
-    {"tools": TOOLS, "extra": {"tools_in_user_message": False, "builtin_tools": ["code_interpreter", "get_weather"]}},
+    {},
+    {"add_generation_prompt": True},
+    {"tools": TOOLS, "add_generation_prompt": True},
+    {
+        "add_generation_prompt": True,
+        "extra": {"enable_thinking": False, "date_string": "1 May 2030"},
+    },
+    {
+        "tools": TOOLS,
+        "extra": {
+            "tools_in_user_message": False,
+            "builtin_tools": ["code_interpreter", "get_weather"],
+        },
+    },
 ]
 
 
@@ -114,27 +189,51 @@ def main():
         for name, messages in CONVERSATIONS.items():
             for index, variant in enumerate(VARIANTS):
                 variables = {
-                    "messages": messages, "tools": variant.get("tools"), "documents": None,
+                    "messages": messages,
+                    "tools": variant.get("tools"),
+                    "documents": None,
                     "add_generation_prompt": variant.get("add_generation_prompt", False),
-                    "bos_token": "<s>", "eos_token": "</s>", **variant.get("extra", {})}
-                cases.append({
-                    "template": path.name, "conversation": name, "variant": index,
-                    **outcome(template, variables)})
+                    "bos_token": "<s>",
+                    "eos_token": "</s>",
+                    **variant.get("extra", {}),
+                }
+                cases.append(
+                    {
+                        "template": path.name,
+                        "conversation": name,
+                        "variant": index,
+                        **outcome(template, variables),
+                    }
+                )
     document = {
         "now": [NOW.year, NOW.month, NOW.day, NOW.hour, NOW.minute, NOW.second],
-        "conversations": CONVERSATIONS, "variants": VARIANTS, "cases": cases}
+        "conversations": CONVERSATIONS,
+        "variants": VARIANTS,
+        "cases": cases,
+    }
     text = json.dumps(document, ensure_ascii=False, indent=0)
     (FOLDER / "cases.json").write_text(text + "\n", encoding="utf-8")
 
     results = []
     for source in EXPRESSIONS:
         variables = {
-            "messages": [SYSTEM, USER, ANSWER], "tools": TOOLS, "text": " Hello, Wörld! ",
-            "numbers": [3, 1, 2], "people": [
-                {"name": "Bo", "age": 30, "tags": ["x", "y"]}, {"name": "al", "age": 5, "tags": []},
-                {"name": "Cy", "age": 30, "tags": ["z"]}],
-            "mapping": {"b": 1, "a": [1.5, None, True], "C": "é\n'"}, "nothing": None, "yes": True, "zero": 0,
-            "pi": 3.14159, "big": 12345678901234567890.0, "add_generation_prompt": True}
+            "messages": [SYSTEM, USER, ANSWER],
+            "tools": TOOLS,
+            "text": " Hello, Wörld! ",
+            "numbers": [3, 1, 2],
+            "people": [
+                {"name": "Bo", "age": 30, "tags": ["x", "y"]},
+                {"name": "al", "age": 5, "tags": []},
+                {"name": "Cy", "age": 30, "tags": ["z"]},
+            ],
+            "mapping": {"b": 1, "a": [1.5, None, True], "C": "é\n'"},
+            "nothing": None,
+            "yes": True,
+            "zero": 0,
+            "pi": 3.14159,
+            "big": 12345678901234567890.0,
+            "add_generation_prompt": True,
+        }
         try:
             results.append({"source": source, **outcome(jinja.from_string(source), variables)})
         except (jinja2.exceptions.TemplateError, SyntaxError) as error:

@@ -57,7 +57,8 @@ def main():
     if len(expected) != len(found):
         sys.exit(f"lengths differ: {len(expected)} and {len(found)}")
     decode = subprocess.run(
-        command[:4] + ["--decode"], input=result.stdout, capture_output=True, check=True)
+        command[:4] + ["--decode"], input=result.stdout, capture_output=True, check=True
+    )
     if decode.stdout.decode("utf-8") != reference.decode(expected, skip_special_tokens=False):
         sys.exit("decoded texts differ")
     print("equal")

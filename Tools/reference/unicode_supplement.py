@@ -66,8 +66,10 @@ def entry(name, codes):
 
 def main():
     assert unicodedata.unidata_version == "14.0.0", unicodedata.unidata_version
-    print("// Written by Tools/reference/unicode_supplement.py from tokenizers "
-          f"{tokenizers.__version__}; do not edit.\n")
+    print(
+        "// Written by Tools/reference/unicode_supplement.py from tokenizers "
+        f"{tokenizers.__version__}; do not edit.\n"
+    )
     print("/// Code points whose properties PCRE2's tables do not give as Oniguruma's do.")
     print("enum UnicodeSupplement {")
     print("  /// By general category: assigned after Unicode 14, as hexadecimal ranges.")
@@ -76,8 +78,11 @@ def main():
     for name in CATEGORIES:
         found = members(r"\p{%s}" % name)
         known = {c for c in CODES if unicodedata.category(chr(c)) == name}
-        print(f"{name}: {len(found)} now, {len(known)} then, left: "
-              f"{['%X' % c for c in known - found]}", file=sys.stderr)
+        print(
+            f"{name}: {len(found)} now, {len(known)} then, left: "
+            f"{['%X' % c for c in known - found]}",
+            file=sys.stderr,
+        )
         if name[0] == "N":
             all_numbers |= found
         if found - known:

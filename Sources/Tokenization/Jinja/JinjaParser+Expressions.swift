@@ -32,7 +32,9 @@ extension JinjaParser {
     defer { ascend() }
     let line = line
     var node = try parseOr()
+    var chain = 0
     while skip(name: "if") {
+      try lengthen(&chain)
       let test = try parseOr()
       let otherwise = skip(name: "else") ? try parseExpression() : nil
       node = JinjaNode(
@@ -44,7 +46,9 @@ extension JinjaParser {
   mutating func parseOr() throws(TemplateError) -> JinjaNode {
     let line = line
     var left = try parseAnd()
+    var chain = 0
     while skip(name: "or") {
+      try lengthen(&chain)
       left = JinjaNode(expression: .or(left, try parseAnd()), line: line)
     }
     return left
@@ -53,7 +57,9 @@ extension JinjaParser {
   private mutating func parseAnd() throws(TemplateError) -> JinjaNode {
     let line = line
     var left = try parseNot()
+    var chain = 0
     while skip(name: "and") {
+      try lengthen(&chain)
       left = JinjaNode(expression: .and(left, try parseNot()), line: line)
     }
     return left
@@ -94,7 +100,9 @@ extension JinjaParser {
   private mutating func parseSum() throws(TemplateError) -> JinjaNode {
     let line = line
     var left = try parseConcatenation()
+    var chain = 0
     while case .symbol(let symbol) = current.kind, symbol == "+" || symbol == "-" {
+      try lengthen(&chain)
       advance()
       left = JinjaNode(
         expression: .binary(symbol, left, try parseConcatenation()), line: line)
@@ -112,7 +120,9 @@ extension JinjaParser {
   private mutating func parseProduct() throws(TemplateError) -> JinjaNode {
     let line = line
     var left = try parsePower()
+    var chain = 0
     while case .symbol(let symbol) = current.kind, ["*", "/", "//", "%"].contains(symbol) {
+      try lengthen(&chain)
       advance()
       left = JinjaNode(expression: .binary(symbol, left, try parsePower()), line: line)
     }
@@ -122,7 +132,9 @@ extension JinjaParser {
   private mutating func parsePower() throws(TemplateError) -> JinjaNode {
     let line = line
     var left = try parseUnary()
+    var chain = 0
     while skip(symbol: "**") {
+      try lengthen(&chain)
       left = JinjaNode(expression: .binary("**", left, try parseUnary()), line: line)
     }
     return left
@@ -214,7 +226,9 @@ extension JinjaParser {
 
   private mutating func parsePostfix(_ operand: JinjaNode) throws(TemplateError) -> JinjaNode {
     var node = operand
+    var chain = 0
     while case .symbol(let symbol) = current.kind {
+      try lengthen(&chain)
       switch symbol {
       case ".": node = try parseAttribute(node)
       case "[": node = try parseSubscript(node)
@@ -227,7 +241,9 @@ extension JinjaParser {
 
   private mutating func parseFilters(_ operand: JinjaNode) throws(TemplateError) -> JinjaNode {
     var node = operand
+    var chain = 0
     while true {
+      try lengthen(&chain)
       if isSymbol("|") {
         node = try parseFilterChain(node, startsInline: false)
       } else if isName("is") {
@@ -246,7 +262,9 @@ extension JinjaParser {
   ) throws(TemplateError) -> JinjaNode {
     var node = operand
     var isInline = startsInline
+    var chain = 0
     while isInline || isSymbol("|") {
+      try lengthen(&chain)
       if !isInline { advance() }
       isInline = false
       let line = line

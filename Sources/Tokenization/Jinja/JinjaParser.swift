@@ -9,6 +9,7 @@ struct JinjaParser {
   var usedNames: Set<String> = []
 
   private static let depthLimit = 120
+  private static let chainLimit = 300
 
   /// The statements of `source`.
   static func statements(of source: String) throws(TemplateError) -> [JinjaStatement] {
@@ -71,6 +72,12 @@ struct JinjaParser {
   }
 
   mutating func ascend() { depth -= 1 }
+
+  /// Counts one more operator of a chain: each makes the tree one level deeper.
+  func lengthen(_ chain: inout Int) throws(TemplateError) {
+    chain += 1
+    guard chain <= Self.chainLimit else { throw .limitExceeded(line: line, .depth) }
+  }
 
   // MARK: Statements
 
@@ -265,6 +272,8 @@ struct JinjaParser {
     allowsAttribute: Bool
   ) throws(TemplateError) -> JinjaTarget {
     if skip(symbol: "(") {
+      try descend()
+      defer { ascend() }
       var targets: [JinjaTarget] = []
       while !isSymbol(")") {
         if !targets.isEmpty { try expect(symbol: ",") }
