@@ -11,7 +11,7 @@ let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
-/// One library target; its arrows are exactly `imports` (ARCHITECTURE.md §2, checked by the linter).
+/// One library target; its arrows are exactly `imports` (ARCHITECTURE.md, checked by the linter).
 func module(
   _ name: String, imports: [String] = [], resources: [Resource] = []
 ) -> Target {
@@ -112,7 +112,8 @@ let package = Package(
     tests(
       "Step3ModelTests",
       imports: [
-        "JSONScanning", "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport",
+        "JSONScanning", "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors",
+        "TestSupport",
       ]),
     tests("SchedulingTests", imports: ["Scheduling", "KVCaching"]),
     tests("CostModelTests", imports: ["CostModel", "JSONScanning", "TestSupport"]),
