@@ -47,7 +47,8 @@ package struct ModelRuntime: ~Copyable {
     var loader = ModelLoader(files: folder.files, configuration: text)
     let halves: (decoder: TextDecoder, feedForward: [FeedForwardLayer])
     do {
-      halves = try loader.load(activation: activation, compute: compute)
+      halves = try loader.load(
+        activation: activation, compute: compute, positionCount: context)
     } catch { throw .weights(error) }
     cache = try layout.makeStore()
     decoder = halves.decoder

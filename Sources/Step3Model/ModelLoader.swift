@@ -18,9 +18,10 @@ package struct ModelLoader {
     names = WeightNames(isNested: files[WeightNames.nestedEmbedding] != nil)
   }
 
-  /// Loads both halves of the text network.
+  /// Loads both halves of the text network, with angles for `positionCount` positions (those of
+  /// the whole context unless given).
   package mutating func load(
-    activation: ActivationType, compute: Compute
+    activation: ActivationType, compute: Compute, positionCount: Int? = nil
   ) throws(SafetensorsError) -> (decoder: TextDecoder, feedForward: [FeedForwardLayer]) {
     let c = configuration
     var layers: [DecoderLayer] = []
@@ -41,7 +42,7 @@ package struct ModelLoader {
       isTied: isTied,
       rotaryTable: RotaryTable(
         frequencies: c.rotary.frequencies(headDimension: c.headDimension),
-        magnitude: c.rotary.magnitude, positionCount: c.contextLength),
+        magnitude: c.rotary.magnitude, positionCount: positionCount ?? c.contextLength),
       compute: compute)
     return (decoder, feedForward)
   }

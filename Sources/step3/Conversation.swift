@@ -24,6 +24,8 @@ struct Conversation: Sendable {
     template = try ChatTemplate(directory: folder.path)
     var options = ModelFlags.options(arguments)
     options.sequenceLimit = 1
+    // A step has room for the sequence's next token and for at least one of a prompt.
+    options.batchedTokenLimit = max(2, options.batchedTokenLimit)
     let context = options.contextLength ?? folder.configuration.text.contextLength
     options.cacheBlockCount = (context + options.blockSize - 1) / options.blockSize + 1
     engine = Engine(folder, options: options)
