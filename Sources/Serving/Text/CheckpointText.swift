@@ -17,6 +17,10 @@ package struct CheckpointText: ModelText {
     let tokenizer = try Tokenizer(directory: directory)
     self.tokenizer = tokenizer
     self.template = try template ?? ChatTemplate(directory: directory)
+    if self.template.origin == .step3Default {
+      // The default writes markers that must be tokens, not spelled-out text.
+      for token in ChatTemplate.step3DefaultTokens { _ = try tokenizer.requiredID(of: token) }
+    }
     let ids = 0..<vocabularySize
     vocabulary = TokenVocabulary(
       tokenBytes: ids.map { Array(tokenizer.bytes(of: TokenID($0)) ?? []) },
