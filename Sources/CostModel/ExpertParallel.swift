@@ -34,29 +34,38 @@ package struct ExpertParallelEstimate: Equatable, Sendable {
 }
 
 extension PipelineModel {
+  /// One step of an expert-parallel system, at any load.
+  package struct ExpertParallelStep: Equatable, Sendable {
+    /// Arithmetic and communication of one MoE layer, that layer, and the whole step.
+    package let compute: Double
+    package let communication: Double
+    package let layer: Double
+    package let time: Double
+  }
+
   /// Two half batches overlap arithmetic and all-to-all; a share of the shorter stays exposed.
-  package func estimate(_ deployment: ExpertParallelDeployment) -> ExpertParallelEstimate {
-    let hardware = deployment.hardware
-    let half = Double(deployment.batchPerDevice) / 2
-    let speculation = assumptions.speculation
+  package func expertParallelStep(
+    _ hardware: Hardware, deviceCount: Int, batchPerDevice: Double, context: Double
+  ) -> ExpertParallelStep {
+    let half = batchPerDevice / 2
+    let queries = assumptions.speculation.queryCount
     var step = 0.0
     var slowest = (compute: 0.0, communication: 0.0, layer: 0.0)
     var head = 0.0
-    for layer in model.layerClasses {
+    for layer in classes {
       let family = layer.attention.shape.family
       let efficiency = efficiencies.efficiency(of: hardware, family: family)
       head = efficiency.head
       let attention = AttentionStageTime(
         layer.attention, hidden: model.hiddenDimension, on: hardware, efficiency: efficiency,
-        samples: half, context: Double(context), assumptions: assumptions)
+        samples: half, context: context, assumptions: assumptions)
       let products = expertProducts(
-        layer.feedForward, on: hardware, efficiency: efficiency,
-        deviceCount: deployment.deviceCount,
-        tokens: half * speculation.queryCount)
+        layer.feedForward, on: hardware, efficiency: efficiency, deviceCount: deviceCount,
+        tokens: half * queries)
       let compute = 2 * (attention.total + products + efficiency.feedForwardOverhead)
       let communication =
         layer.feedForward.isMoE
-        ? 2 * half * speculation.queryCount * Double(layer.feedForward.topK)
+        ? 2 * half * queries * Double(layer.feedForward.topK)
           * 3 * Double(model.hiddenDimension)
           / (hardware.nicBandwidth * efficiencies.nicEfficiency) : 0
       let time =
@@ -67,8 +76,19 @@ extension PipelineModel {
         slowest = (compute, communication, time)
       }
     }
-    step *= 1 + Double(speculation.draftCount) / Double(model.layerCount)
-    step += head
+    return ExpertParallelStep(
+      compute: slowest.compute, communication: slowest.communication, layer: slowest.layer,
+      time: step * draftFactor + head)
+  }
+
+  /// Everything the time model says about an expert-parallel deployment.
+  package func estimate(_ deployment: ExpertParallelDeployment) -> ExpertParallelEstimate {
+    let hardware = deployment.hardware
+    let speculation = assumptions.speculation
+    let slowest = expertParallelStep(
+      hardware, deviceCount: deployment.deviceCount,
+      batchPerDevice: Double(deployment.batchPerDevice), context: Double(context))
+    let step = slowest.time
     let perDevice = Double(deployment.batchPerDevice) * speculation.tokensPerStep / step
     let price = try? hardware.hourlyPrice(assumptions.priceLevel)
     return ExpertParallelEstimate(

@@ -118,7 +118,28 @@ package struct Hardware: Equatable, Sendable {
   }
 }
 
+extension HourlyPrice {
+  /// A price of one's own.
+  package init(usdPerHour: Double, date: String) {
+    self.init(
+      low: usdPerHour, mid: usdPerHour, high: usdPerHour, date: date, isDerivedFromPurchase: false)
+  }
+}
+
 extension Hardware {
+  /// A machine as probes measured it; one device per server, no faster link inside.
+  package init(
+    measured name: String, memoryByteCount: Double, bandwidth: Double, bf16Peak: Double,
+    int8Peak: Double?, nicBandwidth: Double, price: HourlyPrice?, source: String,
+    doubts: [String], efficiency: MeasuredEfficiency
+  ) {
+    self.init(
+      name: name, title: name, aliases: [], efficiencyClass: "measured",
+      memoryByteCount: memoryByteCount, bandwidth: bandwidth, bf16Peak: bf16Peak, fp8Peak: nil,
+      int8Peak: int8Peak, fp4Peak: nil, scaleUpBandwidth: nil, nicBandwidth: nicBandwidth,
+      devicesPerServer: 1, price: price, source: source, doubts: doubts, measured: efficiency)
+  }
+
   private static let keys = [
     "name", "title", "aliases", "class", "memoryGB", "bandwidthGBs", "scaleUpGBs", "nicGbps",
     "devicesPerServer", "bf16TFLOPS", "fp8TFLOPS", "int8TOPS", "fp4TFLOPS", "price", "purchase",
@@ -214,6 +235,18 @@ extension Hardware {
 }
 
 extension MeasuredEfficiency {
+  /// Shares and seconds that were measured or fitted; nil leaves a figure to its default.
+  package init(
+    attentionBandwidth: Double?, attentionFlops: Double?, linearBandwidth: Double?,
+    linearFlops: Double?, overheadPerHalfLayer: Double?, head: Double?
+  ) {
+    self.init(
+      attentionBandwidth: attentionBandwidth, attentionFlops: attentionFlops,
+      linearBandwidth: linearBandwidth, linearFlops: linearFlops,
+      attentionOverhead: overheadPerHalfLayer, feedForwardOverhead: overheadPerHalfLayer,
+      head: head)
+  }
+
   private static let keys = [
     "attentionBandwidth", "attentionFlops", "linearBandwidth", "linearFlops",
     "attentionOverheadMicroseconds", "feedForwardOverheadMicroseconds", "headMilliseconds",

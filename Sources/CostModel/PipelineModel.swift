@@ -99,7 +99,7 @@ package struct PreparedPipeline: Sendable {
 
   private func timing(
     _ entry: Entry, attentionServers x: Int, feedForwardServers y: Int, microBatches m: Int,
-    tokens: Double, context: Double
+    tokens: Double, samples: Double? = nil, context: Double
   ) -> LayerTiming {
     let assumptions = pipeline.assumptions
     let hidden = pipeline.model.hiddenDimension
@@ -110,8 +110,8 @@ package struct PreparedPipeline: Sendable {
       layerCount: layer.layerCount, isMoE: layer.feedForward.isMoE,
       attention: AttentionStageTime(
         layer.attention, hidden: hidden, on: attentionHardware, efficiency: entry.attention,
-        samples: tokens / Double(x * attentionHardware.devicesPerServer), context: context,
-        assumptions: assumptions),
+        samples: samples ?? tokens / Double(x * attentionHardware.devicesPerServer),
+        context: context, assumptions: assumptions),
       feedForward: FeedForwardStageTime(
         layer.feedForward, hidden: hidden, on: feedForwardHardware, efficiency: entry.feedForward,
         tokens: tokens, serverCount: y, reach: reach,
@@ -146,6 +146,48 @@ package struct PreparedPipeline: Sendable {
       sum += Double(timing.layerCount) * timing.period
     }
     return (sum * pipeline.draftFactor + head) / pipeline.assumptions.speculation.tokensPerStep
+  }
+
+  /// Seconds of one step under an uneven load, and how long each side works in it.
+  package struct StepTime: Equatable, Sendable {
+    /// The step, and the busy time of the slowest attention and feed-forward servers.
+    package let time: Double
+    package let attentionBusy: Double
+    package let feedForwardBusy: Double
+  }
+
+  /// One step as a simulator sees it.
+  ///
+  /// - Parameters:
+  ///   - microBatchTokens: tokens of one micro-batch, system wide.
+  ///   - samplesPerDevice: sequences per micro-batch on a device of the busiest attention server.
+  ///   - context: their mean context.
+  ///   - attentionFactor: slowness of the slowest attention server, 1 for none.
+  ///   - feedForwardFactor: slowness of the slowest feed-forward server.
+  package func step(
+    _ deployment: Deployment, microBatchTokens: Double, samplesPerDevice: Double, context: Double,
+    attentionFactor: Double, feedForwardFactor: Double
+  ) -> StepTime {
+    var time = 0.0
+    var attentionBusy = 0.0
+    var feedForwardBusy = 0.0
+    let m = Double(deployment.microBatchCount)
+    for entry in entries {
+      let layer = timing(
+        entry, attentionServers: deployment.attentionServers,
+        feedForwardServers: deployment.feedForwardServers, microBatches: deployment.microBatchCount,
+        tokens: microBatchTokens, samples: samplesPerDevice, context: context)
+      let attention = layer.attention.total * attentionFactor
+      let feedForward = layer.feedForward.total * feedForwardFactor
+      let bottleneck = max(attention, feedForward, layer.network.busiest)
+      let passage = attention + feedForward + layer.network.roundTrip
+      let count = Double(layer.layerCount) * pipeline.draftFactor
+      time += count * max(m * bottleneck, passage)
+      attentionBusy += count * m * attention
+      feedForwardBusy += count * m * feedForward
+    }
+    return StepTime(
+      time: time + head, attentionBusy: attentionBusy + head, feedForwardBusy: feedForwardBusy)
   }
 
   /// Everything the time model says about `deployment`, which must be of these devices.

@@ -1,5 +1,6 @@
 package import CommandLineInterface
 package import CostModel
+package import Simulation
 
 // How the errors of cost, plan and simulate end the process: the asker can mend every one of them.
 
@@ -17,6 +18,20 @@ extension CostModelError: CommandError {
     case .outOfRange: "out_of_range"
     case .noPrice: "no_price"
     case .layersDoNotPartition: "layers_do_not_partition"
+    }
+  }
+}
+
+extension SimulationError: CommandError {
+  package var exitCode: ExitCode { .usage }
+  package var code: String {
+    switch self {
+    case .cost(let error): error.code
+    case .malformedTrace: "malformed_trace"
+    case .emptyTrace: "empty_trace"
+    case .notPositive: "not_positive"
+    case .requestTooLarge: "request_too_large"
+    case .noMemoryForCaches: "no_memory_for_caches"
     }
   }
 }

@@ -24,6 +24,9 @@ struct Step3Command {
       BenchPrefillCommand.self,
       CostCommand.self,
       PlanCommand.self,
+      SimulateCommand.self,
+      BenchCalibrateCommand.self,
+      BenchPredictCommand.self,
       DoctorCommand.self,
       CompletionCommand.self,
     ], version: version)

@@ -1,5 +1,6 @@
 package import CostModel
 package import JSONScanning
+package import Simulation
 
 /// A plan as a file: everything needed to compute or simulate it again, nothing looked up.
 package struct PlanFile: Sendable {
@@ -164,5 +165,24 @@ extension TimingAssumptions {
       acceptance: node.optionalNumber("acceptance") ?? 0)
     priceLevel = try choice("price_level", priceLevel)
     try validate()
+  }
+}
+
+extension PlanFile {
+  /// Tokens per second that the plan's time model gives its full batch.
+  package func throughput(_ pipeline: PipelineModel) -> Double {
+    switch layout {
+    case .disaggregated(let deployment): pipeline.estimate(deployment).throughput
+    case .expertParallel(let deployment):
+      pipeline.estimate(deployment).throughputPerDevice * Double(deployment.deviceCount)
+    }
+  }
+
+  /// The layout as the simulator takes it.
+  package var simulatedLayout: SimulatedSystem.Layout {
+    switch layout {
+    case .disaggregated(let deployment): .disaggregated(deployment)
+    case .expertParallel(let deployment): .expertParallel(deployment)
+    }
   }
 }
