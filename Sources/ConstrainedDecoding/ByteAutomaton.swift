@@ -143,6 +143,9 @@ struct AutomatonDraft {
 extension ByteAutomaton {
   /// The most states an automaton may have.
   static let stateLimit = 200_000
+  /// The most steps that making an automaton deterministic may take: some expressions double its
+  /// size with every character.
+  private static let stepLimit = 10_000_000
 
   /// The deterministic automaton of `source`; nil when it accepts nothing, an error when it is too
   /// large.
@@ -162,8 +165,12 @@ extension ByteAutomaton {
     }
     _ = number(source.closure([source.start], atStart: true))
     var state = 0
+    var stepCount = 0
     while state < sets.count {
-      guard sets.count <= stateLimit else { throw .tooLarge(path: path, limit: stateLimit) }
+      stepCount += samples.count * sets[state].reduce(1) { $0 + source.moves[$1].count }
+      guard sets.count <= stateLimit, stepCount <= stepLimit else {
+        throw .tooLarge(path: path, limit: min(sets.count, stateLimit))
+      }
       for byte in samples {
         var targets: [Int] = []
         for member in sets[state] {

@@ -51,22 +51,19 @@ enum TextEncoding: Hashable, Sendable {
   /// As the inside of a JSON string: what must be escaped is, in one way each, and nothing else.
   case json
 
-  /// How the scalars of `set` are written.
-  func expression(_ set: ScalarSet) -> Expression {
-    switch self {
-    case .plain: return Self.plainExpression(set)
-    case .json:
-      let mustEscape = ScalarSet([0...0x1F, 0x22...0x22, 0x5C...0x5C])
-      var choices = [Self.plainExpression(set.subtracting(mustEscape))]
-      for range in set.intersection(mustEscape).ranges {
-        for scalar in range { choices.append(.bytes(Self.escape(UInt8(scalar)))) }
-      }
-      return .choice(choices)
-    }
+  private static let mustEscape = ScalarSet([0...0x1F, 0x22...0x22, 0x5C...0x5C])
+
+  /// The scalars of `set` that are written as they are.
+  func plainPart(of set: ScalarSet) -> ScalarSet {
+    self == .plain ? set : set.subtracting(Self.mustEscape)
   }
 
-  private static func plainExpression(_ set: ScalarSet) -> Expression {
-    .choice(set.byteRuns.map { run in .sequence(run.map { .byte([$0]) }) })
+  /// How the other scalars of `set` are written.
+  func escapes(of set: ScalarSet) -> [[UInt8]] {
+    guard self == .json else { return [] }
+    return set.intersection(Self.mustEscape).ranges.flatMap { range in
+      range.map { Self.escape(UInt8($0)) }
+    }
   }
 
   private static func escape(_ byte: UInt8) -> [UInt8] {

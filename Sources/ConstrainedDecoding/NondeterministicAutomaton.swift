@@ -58,7 +58,7 @@ struct NondeterministicAutomaton {
     case .bytes(let bytes):
       return bytes.reduce(from) { connect($0, [$1...$1]) }
     case .byte(let ranges): return connect(from, ranges)
-    case .scalar(let set): return add(encoding.expression(set), after: from)
+    case .scalar(let set): return addScalar(set, after: from)
     case .sequence(let parts): return parts.reduce(from) { add($1, after: $0) }
     case .choice(let choices):
       let last = newState()
@@ -88,14 +88,45 @@ struct NondeterministicAutomaton {
     }
   }
 
+  /// Adds the ways to write one scalar of `set`, which share what they begin with.
+  private mutating func addScalar(_ set: ScalarSet, after from: Int) -> Int {
+    let last = newState()
+    let plain = encoding.plainPart(of: set)
+    addRuns(plain.byteRuns[...], depth: 0, from: from, to: last)
+    for escape in encoding.escapes(of: set) {
+      let exit = add(.bytes(escape), after: from)
+      moves[exit].append(.empty(last))
+    }
+    return last
+  }
+
+  private mutating func addRuns(
+    _ runs: ArraySlice<ByteRun>, depth: Int, from: Int, to last: Int
+  ) {
+    var rest = runs
+    while let first = rest.first {
+      let range = first[depth]
+      let group = rest.prefix { $0[depth] == range && $0.count == first.count }
+      rest = rest.dropFirst(group.count)
+      if first.count == depth + 1 {
+        moves[from].append(.bytes(usable([range]), last))
+      } else {
+        addRuns(group, depth: depth + 1, from: connect(from, [range]), to: last)
+      }
+    }
+  }
+
   private mutating func addRepeated(
     _ part: Expression, _ min: Int, _ max: Int?, after from: Int
   ) -> Int {
     var state = from
     for _ in 0..<min {
-      state = add(part, after: state)
-      if isTooLarge { return state }
+      let next = add(part, after: state)
+      // What takes no state is empty however often it is repeated.
+      if isTooLarge || next == state { break }
+      state = next
     }
+    if isTooLarge || max == min { return state }
     guard let max else {
       let entry = newState()
       moves[state].append(.empty(entry))
@@ -108,8 +139,9 @@ struct NondeterministicAutomaton {
     let last = newState()
     moves[state].append(.empty(last))
     for _ in 0..<Swift.max(0, max - min) {
-      state = add(part, after: state)
-      if isTooLarge { return state }
+      let next = add(part, after: state)
+      if isTooLarge || next == state { break }
+      state = next
       moves[state].append(.empty(last))
     }
     return last

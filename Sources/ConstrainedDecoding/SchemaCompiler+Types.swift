@@ -332,8 +332,9 @@ extension SchemaCompiler {
       content = try stringContent(bounded, encoding: .json, path: place)
     }
     if names.isEmpty, content == nil { return try builder.leaf(Texts.jsonString, path: path) }
-    let any = Expression.repeated(Texts.keyScalar, min: 0, max: nil)
-    if content == nil { content = try builder.automaton(any, path: path) }
+    // What must be escaped is, in one way each, so that a key has one spelling.
+    let any = Expression.repeated(.scalar(.all), min: 0, max: nil)
+    if content == nil { content = try builder.automaton(any, encoding: .json, path: path) }
     guard var keys = content else { return .never }
     if !names.isEmpty {
       let spelled = names.map { name in

@@ -13,7 +13,10 @@ struct SchemaCompiler {
   private var rules: [String: Int] = [:]
   private var anyRule: Int?
   private var depth = 0
+  private var schemaCount = 0
   private static let depthLimit = 200
+  /// The most schemas that are compiled, references that had to be copied included.
+  private static let schemaLimit = 50_000
 
   init(root: JSONValue, builder: GrammarBuilder) {
     self.root = root
@@ -42,6 +45,10 @@ struct SchemaCompiler {
   mutating func compile(_ schema: JSONValue, path: String) throws(GrammarError) -> Expression {
     depth += 1
     defer { depth -= 1 }
+    schemaCount += 1
+    guard schemaCount <= Self.schemaLimit else {
+      throw .tooLarge(path: path, limit: Self.schemaLimit)
+    }
     guard depth <= Self.depthLimit else {
       throw .unsupported(
         path: path, construct: "nesting", reason: "the schema nests deeper than \(Self.depthLimit)")

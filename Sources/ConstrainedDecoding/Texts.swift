@@ -29,10 +29,6 @@ enum Texts {
     ])
   }()
 
-  /// One scalar of an object's key: what must be escaped is, in one way each, so that a key has one
-  /// spelling.
-  static let keyScalar = TextEncoding.json.expression(.all)
-
   /// Any JSON string.
   static let jsonString = Expression.sequence([
     .text("\""), .repeated(jsonScalar, min: 0, max: nil), .text("\""),

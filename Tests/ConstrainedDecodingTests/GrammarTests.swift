@@ -88,6 +88,24 @@ struct RegexTests {
     }
   }
 
+  @Test(
+    "patterns that would take for ever are refused",
+    arguments: ["(a|b)*a(a|b){40}", "(a{1000}){1000}", "((a{0,900}){900}){900}"])
+  func tooLarge(_ pattern: String) {
+    #expect {
+      try regex(pattern)
+    } throws: { error in
+      guard case .tooLarge("regex", _) = error as? GrammarError else { return false }
+      return true
+    }
+  }
+
+  @Test("an empty part may be repeated as often as one likes")
+  func emptyRepetition() throws {
+    let grammar = try regex("((((){9999}){9999}){9999}){9999}a(){0,9999}")
+    #expect(grammar.accepts("a") && !grammar.accepts("aa"))
+  }
+
   @Test("a pattern that nothing matches is unsatisfiable")
   func nothing() {
     #expect(throws: GrammarError.unsatisfiable(path: "$")) { try regex("a^b") }
@@ -178,11 +196,26 @@ struct SchemaTests {
         continue
       }
     }
-    guard case .tooLarge = failure(#"{"type":"string","minLength":999999}"#) else {
-      Issue.record("a huge bound")
-      return
+    for text in [
+      #"{"type":"string","minLength":999999}"#, #"{"type":"array","minItems":999999999999999}"#,
+      Self.doubling,
+    ] {
+      guard case .tooLarge = failure(text) else {
+        Issue.record("\(text.prefix(80)): \(String(describing: failure(text)))")
+        continue
+      }
     }
   }
+
+  /// Each definition copies the next one twice, for a keyword beside a reference must be merged.
+  private static let doubling: String = {
+    let levels = (0..<40).map { level in
+      let next = ##"{"$ref":"#/$defs/d\##(level + 1)","type":"object"}"##
+      return #""d\#(level)":{"properties":{"a":\#(next),"b":\#(next)}}"#
+    }
+    let last = #""d40":{"type":"object"}"#
+    return ##"{"$ref":"#/$defs/d0","$defs":{\##((levels + [last]).joined(separator: ","))}}"##
+  }()
 
   @Test("oneOf is taken where its branches exclude each other")
   func oneOf() throws {
