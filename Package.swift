@@ -35,7 +35,6 @@ let package = Package(
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
     .systemLibrary(
       name: "CEvent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev"])]),
-    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
     // Values.
     module("JSONScanning"),
@@ -70,7 +69,7 @@ let package = Package(
     module(
       "Inference",
       imports: [
-        "Step3Model", "Scheduling", "KVCaching", "Sampling", "Tensors", "Kernels",
+        "Step3Model", "Scheduling", "KVCaching", "Sampling", "Tokenization", "Tensors", "Kernels",
         "ModelConfiguration", "OutputParsing", "ConstrainedDecoding", "JSONScanning",
       ]),
 

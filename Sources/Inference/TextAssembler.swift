@@ -1,4 +1,5 @@
 package import OutputParsing
+import Tokenization
 
 /// Turns the tokens of one choice into text events: whole characters, stop strings found and cut,
 /// reasoning, answer and tool calls told apart.
@@ -44,40 +45,5 @@ package struct TextAssembler: Sendable {
     let result = stops.feed(text)
     stopFound = result.stop
     return result.text.isEmpty ? [] : parser.feed(result.text)
-  }
-}
-
-/// Holds back the bytes of a character that has not arrived whole.
-package struct CharacterAssembler: Sendable {
-  private var held: [UInt8] = []
-
-  package init() {}
-
-  /// Adds bytes and returns the characters that are complete; broken ones become U+FFFD.
-  package mutating func append(_ bytes: [UInt8]) -> String {
-    if held.isEmpty && bytes.allSatisfy({ $0 < 0x80 }) {
-      return String(decoding: bytes, as: UTF8.self)
-    }
-    held += bytes
-    let whole = held.count - incompleteCount
-    defer { held.removeFirst(whole) }
-    return String(decoding: held[..<whole], as: UTF8.self)
-  }
-
-  /// Ends the text; an incomplete character becomes U+FFFD.
-  package mutating func finish() -> String {
-    defer { held = [] }
-    return String(decoding: held, as: UTF8.self)
-  }
-
-  /// How many bytes at the end begin a character that may still be completed.
-  private var incompleteCount: Int {
-    for count in 1...3 where count <= held.count {
-      let byte = held[held.count - count]
-      if byte & 0xC0 == 0x80 { continue }
-      let length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC2 ? 2 : 1
-      return length > count && byte < 0xF5 ? count : 0
-    }
-    return 0
   }
 }
