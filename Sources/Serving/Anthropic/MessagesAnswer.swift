@@ -3,13 +3,13 @@ import JSONScanning
 import OutputParsing
 
 /// Writes Anthropic messages, whole or as named events.
-struct MessagesWriter {
+struct MessagesWriter: EventWriter {
   private let id = Identifiers.make("msg_")
   private let modelName: String
   private let showsThinking: Bool
   private var blocks: [Block] = []
   private var openBlock: BlockKind?
-  private var outcome: ChoiceOutcome?
+  var outcome: ChoiceOutcome?
   private var callCount = 0
 
   private enum BlockKind: Equatable { case thinking, text, tool }
@@ -26,23 +26,7 @@ struct MessagesWriter {
     showsThinking = request.chat.reasoning.isIncluded
   }
 
-  /// Takes in what the run produced: the events for it, and the failure that ended it, if one did.
-  mutating func absorb(_ outputs: [RunOutput]) -> (bytes: [UInt8], failure: GenerationFailure?) {
-    var bytes: [UInt8] = []
-    for output in outputs {
-      switch output {
-      case .prompt: break
-      case .token(_, _, let events): for event in events { write(event, into: &bytes) }
-      case .finished(_, let outcome, let events):
-        for event in events { write(event, into: &bytes) }
-        self.outcome = outcome
-        if let failure = outcome.failure { return (bytes, failure) }
-      }
-    }
-    return (bytes, nil)
-  }
-
-  private mutating func write(_ event: OutputEvent, into bytes: inout [UInt8]) {
+  mutating func write(_ event: OutputEvent, into bytes: inout [UInt8]) {
     switch event {
     case .reasoning(let text):
       guard showsThinking else { return }

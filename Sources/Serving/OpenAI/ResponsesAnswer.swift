@@ -3,7 +3,7 @@ import JSONScanning
 import OutputParsing
 
 /// Writes a response, whole or as numbered events.
-struct ResponsesWriter {
+struct ResponsesWriter: EventWriter {
   let id = Identifiers.make("resp_")
   private let created = WallClock.seconds
   private let modelName: String
@@ -11,7 +11,7 @@ struct ResponsesWriter {
   private var items: [Item] = []
   private var isOpen = false
   private var sequenceNumber = 0
-  private var outcome: ChoiceOutcome?
+  var outcome: ChoiceOutcome?
 
   private enum Kind { case reasoning, message, call }
 
@@ -29,23 +29,7 @@ struct ResponsesWriter {
     echoed = request.echoed
   }
 
-  /// Takes in what the run produced: the events for it, and the failure that ended it, if one did.
-  mutating func absorb(_ outputs: [RunOutput]) -> (bytes: [UInt8], failure: GenerationFailure?) {
-    var bytes: [UInt8] = []
-    for output in outputs {
-      switch output {
-      case .prompt: break
-      case .token(_, _, let events): for event in events { write(event, into: &bytes) }
-      case .finished(_, let outcome, let events):
-        for event in events { write(event, into: &bytes) }
-        self.outcome = outcome
-        if let failure = outcome.failure { return (bytes, failure) }
-      }
-    }
-    return (bytes, nil)
-  }
-
-  private mutating func write(_ event: OutputEvent, into bytes: inout [UInt8]) {
+  mutating func write(_ event: OutputEvent, into bytes: inout [UInt8]) {
     switch event {
     case .reasoning(let text): add(text, to: .reasoning, into: &bytes)
     case .content(let text): add(text, to: .message, into: &bytes)
