@@ -28,7 +28,7 @@ package struct ModelFolder: Sendable {
     } catch { throw .configuration(error) }
     do { files = try CheckpointFiles(directory: path) } catch { throw .weights(error) }
     let names = WeightNames(isNested: files[WeightNames.nestedEmbedding] != nil)
-    configuration.text.resolveMixtureLayers { [files] in files[names.router($0)] != nil }
+    configuration.resolveMixtureLayers { [files] in files[names.router($0)] != nil }
     self.configuration = configuration
   }
 

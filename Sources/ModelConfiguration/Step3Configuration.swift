@@ -113,3 +113,20 @@ extension Step3Configuration {
     return value
   }
 }
+
+extension Step3Configuration {
+  /// Takes the mixture layers from the checkpoint itself where config.json does not name them.
+  ///
+  /// The class default fits the real model's 61 layers only; a layer with a router is a mixture.
+  package mutating func resolveMixtureLayers(hasRouter: (_ layer: Int) -> Bool) {
+    if text.namesMixtureLayers { return }
+    text.isMixtureLayer = (0..<text.layerCount).map(hasRouter)
+    let layers = text.isMixtureLayer.indices.filter { text.isMixtureLayer[$0] }
+    entries = entries.map { entry in
+      guard entry.field.hasSuffix("moe_layers_enum") else { return entry }
+      return ConfigurationEntry(
+        field: entry.field, value: layers.map(String.init).joined(separator: ","),
+        origin: .classDefault)
+    }
+  }
+}

@@ -28,6 +28,8 @@ package struct TextConfiguration: Sendable, Equatable {
   package var normalizesExpertWeights = false
   /// For each layer, whether its feed-forward is a mixture of experts.
   package var isMixtureLayer: [Bool] = (0..<61).map { (4...59).contains($0) }
+  /// Layers that config.json names as mixtures and that the model does not have.
+  package private(set) var absentMixtureLayers: [Int] = []
   /// Whether config.json names the mixture layers; where it does not, the checkpoint's tensors
   /// decide (see `resolveMixtureLayers`).
   package private(set) var namesMixtureLayers = false
@@ -78,7 +80,8 @@ extension TextConfiguration {
     vocabularySize = try reader.integer("vocab_size", classDefault: standard.vocabularySize)
     normEpsilon = try reader.positive("rms_norm_eps", classDefault: standard.normEpsilon)
     contextLength = try Self.contextLength(&reader)
-    isMixtureLayer = try Self.mixtureLayers(&reader, layerCount: layerCount)
+    (isMixtureLayer, absentMixtureLayers) = try Self.mixtureLayers(
+      &reader, layerCount: layerCount)
     namesMixtureLayers = reader.has("moe_layers_enum")
     rotary = try RotaryConfiguration(
       &reader, headDimension: headDimension, contextLength: contextLength)
@@ -105,7 +108,7 @@ extension TextConfiguration {
   /// 4 to 59 as far as there are such.
   private static func mixtureLayers(
     _ reader: inout ConfigurationReader, layerCount: Int
-  ) throws(ConfigurationError) -> [Bool] {
+  ) throws(ConfigurationError) -> (isMixture: [Bool], absent: [Int]) {
     let key = "moe_layers_enum"
     var layers: [Int]
     var origin = ValueOrigin.file
@@ -117,9 +120,9 @@ extension TextConfiguration {
     case .string(let text)?:
       layers = []
       for part in text.split(separator: ",", omittingEmptySubsequences: true) {
-        let digits = part.drop { $0 == " " }.prefix { $0 != " " }
-        if digits.isEmpty { continue }
-        guard let layer = Int(digits) else {
+        let words = part.split(separator: " ")
+        if words.isEmpty { continue }
+        guard words.count == 1, let layer = Int(words[0]) else {
           throw reader.unsupported(key, "\"\(text)\"", "\"\(part)\" is not a layer number")
         }
         layers.append(layer)
@@ -128,22 +131,15 @@ extension TextConfiguration {
       layers = try reader.integers(key) ?? []
     }
     layers.removeAll { $0 == -1 }
-    if let outside = layers.first(where: { $0 < 0 || $0 >= layerCount }) {
-      throw reader.unsupported(key, "\(outside)", "the model has layers 0 to \(layerCount - 1)")
+    if let negative = layers.first(where: { $0 < 0 }) {
+      throw reader.unsupported(key, "\(negative)", "layers count from 0")
     }
+    // Shortened models keep the full model's list; the published engines pass over the rest.
+    let absent = layers.filter { $0 >= layerCount }
+    layers.removeAll { $0 >= layerCount }
     reader.note(key, layers.map(String.init).joined(separator: ","), origin)
     var isMixture = [Bool](repeating: false, count: layerCount)
     for layer in layers { isMixture[layer] = true }
-    return isMixture
-  }
-}
-
-extension TextConfiguration {
-  /// Takes the mixture layers from the checkpoint itself where config.json does not name them.
-  ///
-  /// The class default fits the real model's 61 layers only; a layer with a router is a mixture.
-  package mutating func resolveMixtureLayers(hasRouter: (_ layer: Int) -> Bool) {
-    if namesMixtureLayers { return }
-    isMixtureLayer = (0..<layerCount).map(hasRouter)
+    return (isMixture, absent)
   }
 }

@@ -58,7 +58,10 @@ private struct CheckpointReport {
     var loader = ModelLoader(files: folder.files, configuration: text)
     let halves = try loader.load(activation: activation, compute: compute)
     traffic = ModelTraffic(decoder: halves.decoder, feedForward: halves.feedForward)
-    warnings = loader.unusedNames.map { "tensor \($0) is not used" }
+    let absent = text.absentMixtureLayers.map {
+      "moe_layers_enum names layer \($0), which the model does not have"
+    }
+    warnings = absent + loader.unusedNames.map { "tensor \($0) is not used" }
     bandwidth =
       MachineLimits.measureRead(
         team: compute.team, byteCount: 256 << 20, repeats: 3

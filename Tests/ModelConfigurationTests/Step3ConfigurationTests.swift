@@ -98,7 +98,8 @@ private func read(_ json: String) throws -> Step3Configuration {
       (#""hidden_size":0"#, "hidden_size"), (#""hidden_size":"big""#, "hidden_size"),
       (#""hidden_size":1.5"#, "hidden_size"), (#""num_hidden_layers":-3"#, "num_hidden_layers"),
       (#""num_attention_groups":8"#, "num_attention_groups"), (#""head_dim":7"#, "head_dim"),
-      (#""moe_layers_enum":"1,99""#, "moe_layers_enum"),
+      (#""moe_layers_enum":"1,-3""#, "moe_layers_enum"),
+      (#""moe_layers_enum":"1 2""#, "moe_layers_enum"),
       (#""moe_layers_enum":"one""#, "moe_layers_enum"),
       (#""moe_top_k":99"#, "moe_top_k"), (#""rms_norm_eps":0"#, "rms_norm_eps"),
       (#""rms_norm_eps":"x""#, "rms_norm_eps"), (#""norm_expert_weight":1"#, "norm_expert_weight"),
@@ -131,13 +132,22 @@ private func read(_ json: String) throws -> Step3Configuration {
 @Suite struct AbsentMixtureLayersTests {
   @Test("where the file names no mixture layers, layers with a router are mixtures")
   func resolved() throws {
-    var absent = try read(#"{"model_type":"step3_text","num_hidden_layers":4}"#).text
+    var absent = try read(#"{"model_type":"step3_text","num_hidden_layers":4}"#)
     absent.resolveMixtureLayers { $0 == 2 }
-    #expect(absent.isMixtureLayer == [false, false, true, false])
+    #expect(absent.text.isMixtureLayer == [false, false, true, false])
+    #expect(absent.entries.contains { $0.field == "moe_layers_enum" && $0.value == "2" })
     var named = try read(
-      #"{"model_type":"step3_text","num_hidden_layers":4,"moe_layers_enum":"1"}"#
-    ).text
+      #"{"model_type":"step3_text","num_hidden_layers":4,"moe_layers_enum":"1"}"#)
     named.resolveMixtureLayers { _ in true }
-    #expect(named.isMixtureLayer == [false, true, false, false])
+    #expect(named.text.isMixtureLayer == [false, true, false, false])
+  }
+
+  @Test("a shortened model may keep the full model's list, and is told about")
+  func shortened() throws {
+    let text = try read(
+      #"{"model_type":"step3_text","num_hidden_layers":3,"moe_layers_enum":"1,4,5"}"#
+    ).text
+    #expect(text.isMixtureLayer == [false, true, false])
+    #expect(text.absentMixtureLayers == [4, 5])
   }
 }
