@@ -81,6 +81,8 @@ struct Conversation: Sendable {
       case .promptProcessed:
         answer.prefillSeconds = (clock.now - start).seconds
       case .token(let token):
+        // What the engine computed before it heard of the stop is no part of the answer.
+        if assembler.stopFound != nil { continue }
         answer.ids.append(token.id)
         if isStop(token.id) { continue }
         let bytes = tokenizer.isSpecial(Int32(token.id)) ? [] : tokenizer.bytes(of: Int32(token.id))

@@ -38,6 +38,11 @@ struct RunCommand: Command {
 
   /// The prompt as text; nil when it is given as ids.
   private static func promptText(_ arguments: ParsedArguments) throws -> String? {
+    if arguments.isGiven("system"), arguments.isOn("raw") || arguments.isGiven("ids") {
+      throw CommandFailure(
+        .usage, code: "usage",
+        "--system needs the chat template, which --raw and --ids leave out; drop one of them")
+    }
     if arguments.isGiven("ids") {
       if arguments.argument("PROMPT") != nil {
         throw CommandFailure(
