@@ -35,6 +35,15 @@ import Testing
     #expect(result.errors.lowercased().contains("prompt"))
   }
 
+  @Test("a system message without a template to put it in is refused")
+  func systemWithoutTemplate() async throws {
+    for rest in [["--raw", "a"], ["--ids", "1"]] {
+      let result = try await Step3Process.run(["run", "--model", dense, "--system", "s"] + rest)
+      #expect(result.exitCode == 2, "\(result.errors)")
+      #expect(result.errors.contains("--system"))
+    }
+  }
+
   @Test(
     "a prompt longer than the context states both lengths")
   func longPrompt() async throws {
