@@ -35,6 +35,13 @@ let package = Package(
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
     .systemLibrary(
       name: "CEvent", pkgConfig: "libevent_openssl", providers: [.apt(["libevent-dev"])]),
+    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(
+      name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+    .systemLibrary(
+      name: "CImageCodecs", pkgConfig: "libturbojpeg",
+      providers: [.apt(["libturbojpeg0-dev", "libpng-dev", "libwebp-dev", "libgif-dev"])]),
+    .systemLibrary(name: "CUCX", pkgConfig: "ucx", providers: [.apt(["libucx-dev"])]),
 
     // Values.
     module("JSONScanning"),
@@ -49,6 +56,10 @@ let package = Package(
     module("OutputParsing", imports: ["JSONScanning"]),
     module("ConstrainedDecoding", imports: ["JSONScanning"]),
     module("Conversion", imports: ["Tensors", "JSONScanning"]),
+    module("ImageProcessing", imports: ["ModelConfiguration", "Tensors", "CImageCodecs"]),
+    module("ImageFetching", imports: ["CCurl"]),
+    module(
+      "Quantization", imports: ["Tensors", "Kernels", "ModelConfiguration", "JSONScanning"]),
 
     // Model and policy.
     module(
@@ -61,6 +72,15 @@ let package = Package(
         .embedInCode("Catalogue/efficiencies.json"),
       ]),
 
+    // Attention-FFN disaggregation.
+    module(
+      "Disaggregation",
+      imports: [
+        "Step3Model", "Tensors", "Kernels", "ModelConfiguration", "JSONScanning", "CCrypto",
+      ]),
+    module("UCXTransport", imports: ["Disaggregation", "Tensors", "CUCX"]),
+    module("ClusterControl", imports: ["Disaggregation", "JSONScanning", "CCrypto"]),
+
     // Composition.
     module("Simulation", imports: ["JSONScanning", "Scheduling", "KVCaching", "CostModel"]),
     module(
@@ -71,6 +91,7 @@ let package = Package(
       imports: [
         "Step3Model", "Scheduling", "KVCaching", "Sampling", "Tokenization", "Tensors", "Kernels",
         "ModelConfiguration", "OutputParsing", "ConstrainedDecoding", "JSONScanning",
+        "ImageProcessing",
       ]),
 
     // Edge.
@@ -79,14 +100,16 @@ let package = Package(
       "Serving",
       imports: [
         "Inference", "Tokenization", "Sampling", "OutputParsing", "ConstrainedDecoding", "CEvent",
-        "JSONScanning",
+        "JSONScanning", "ImageFetching", "ImageProcessing", "ClusterControl",
       ], resources: [.copy("Resources")]),
     .executableTarget(
       name: "step3",
       dependencies: [
-        "CommandLineInterface", "Conversion", "CostModel", "Inference", "JSONScanning", "KVCaching",
-        "Kernels", "ModelConfiguration", "OutputParsing", "Planning", "Sampling", "Scheduling",
-        "Serving", "Simulation", "Step3Model", "Tensors", "Tokenization",
+        "ClusterControl", "CommandLineInterface", "Conversion", "CostModel", "Disaggregation",
+        "ImageProcessing", "Inference", "JSONScanning", "KVCaching", "Kernels",
+        "ModelConfiguration", "OutputParsing", "Planning", "Quantization", "Sampling",
+        "Scheduling", "Serving", "Simulation", "Step3Model", "Tensors", "Tokenization",
+        "UCXTransport",
       ],
       swiftSettings: settings),
 
@@ -114,6 +137,21 @@ let package = Package(
         "JSONScanning", "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors",
         "TestSupport",
       ]),
+    tests("ImageProcessingTests", imports: ["ImageProcessing", "JSONScanning", "TestSupport"]),
+    tests("ImageFetchingTests", imports: ["ImageFetching", "TestSupport"]),
+    tests(
+      "QuantizationTests",
+      imports: ["Quantization", "Kernels", "ModelConfiguration", "Tensors", "TestSupport"]),
+    tests(
+      "DisaggregationTests",
+      imports: [
+        "Disaggregation", "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors",
+        "TestSupport",
+      ]),
+    tests(
+      "UCXTransportTests", imports: ["UCXTransport", "Disaggregation", "Tensors", "TestSupport"]),
+    tests(
+      "ClusterControlTests", imports: ["ClusterControl", "Disaggregation", "TestSupport"]),
     tests("SchedulingTests", imports: ["Scheduling", "KVCaching"]),
     tests("CostModelTests", imports: ["CostModel", "JSONScanning", "TestSupport"]),
     tests("SimulationTests", imports: ["Simulation", "Scheduling", "CostModel"]),

@@ -1,0 +1,4 @@
+#ifndef CUCX_SHIM_H
+#define CUCX_SHIM_H
+#include <ucp/api/ucp.h>
+#endif

@@ -1,0 +1,1 @@
+// Cluster file, handshake, membership, routing.

@@ -1,0 +1,1 @@
+// AFD without a network library.
