@@ -17,6 +17,9 @@ struct PlanCommand: Command {
       .string("ffn-hardware", "NAME", repeated: true, help: "devices for the FFN only"),
       .string("context", "N", default: "8K", help: "tokens of context, 8K for 8192"),
       .number("tpot-ms", "X", default: 50, help: "milliseconds per output token at most"),
+      .choice(
+        "layout", ["afd", "ep"], default: "afd",
+        help: "disaggregated servers, or expert parallelism without"),
       .string(
         "micro-batches", "N|auto", default: "3", help: "micro-batches in flight; auto tries 2-4"),
       .choice(
@@ -50,6 +53,7 @@ struct PlanCommand: Command {
   static func run(_ arguments: ParsedArguments) throws {
     let request = try request(arguments)
     let result = try PlanResult(request)
+    if arguments.string("layout") == "ep" { return try runBaseline(result, arguments) }
     guard let document = try PlanDocument(result) else {
       throw CommandFailure(.failed, code: "not_possible", try result.impossibility())
     }
@@ -69,6 +73,22 @@ struct PlanCommand: Command {
     if let path = arguments.optionalString("chart") {
       try PlanningArguments.write(document.chart.svg, to: path)
     }
+  }
+
+  private static func runBaseline(_ result: PlanResult, _ arguments: ParsedArguments) throws {
+    for flag in ["cluster-out", "chart"] where arguments.optionalString(flag) != nil {
+      throw CommandFailure(
+        .usage, code: "afd_only", "--\(flag) is for --layout afd: it draws attention and FFN nodes")
+    }
+    guard let document = try BaselineDocument(result) else {
+      throw CommandFailure(
+        .failed, code: "not_possible",
+        "not possible, because no number of these devices holds the experts and two sequences "
+          + "each within the limit; a longer --tpot-ms, larger devices or --layout afd may")
+    }
+    let text = document.document.documentText
+    StandardOutput.write(arguments.string("format") == "json" ? text : document.text)
+    if let path = arguments.optionalString("out") { try PlanningArguments.write(text, to: path) }
   }
 
   private static func request(_ arguments: ParsedArguments) throws -> PlanRequest {

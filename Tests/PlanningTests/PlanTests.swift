@@ -110,6 +110,59 @@ struct PlanTests {
     }
   }
 
+  @Test("expert parallelism has a plan of its own, which reads back and says what binds")
+  func baselinePlan() throws {
+    let result = try PlanResult(request("dsv3", attention: ["h100"], context: 4096))
+    let document = try #require(try BaselineDocument(result))
+    let text = document.document.documentText
+    let file = try PlanFile(
+      document: JSONValue(document: Array(text.utf8), file: "plan.json"), file: "plan.json")
+    guard case .expertParallel(let deployment) = file.layout else {
+      Issue.record("wrong layout")
+      return
+    }
+    let best = try #require(result.baselines.first)
+    #expect(deployment.label == best.deployment.label)
+    #expect(deployment.batchPerDevice == best.deployment.batchPerDevice)
+    #expect(best.estimate.timePerOutputToken <= 0.05 && best.estimate.fits)
+    #expect(document.text.hasPrefix(deployment.label) && !document.bindingReason.isEmpty)
+    // One more pair of sequences breaks what is named.
+    var larger = deployment
+    larger.batchPerDevice += 2
+    let estimate = try result.request.pipeline().estimate(larger)
+    #expect(!estimate.fits || estimate.timePerOutputToken > 0.05)
+  }
+
+  @Test("a plan says whether disaggregation pays, by the prices it lists")
+  func verdict() throws {
+    let result = try PlanResult(request(attention: ["h100", "h20"], context: 32_768))
+    let split = try #require(result.best).price
+    let whole = try #require(result.baselines.first).price
+    let verdict = try #require(result.verdict)
+    #expect(verdict.hasPrefix(split < whole ? "pays" : "does not pay"))
+    let document = try #require(try PlanDocument(result))
+    #expect(document.text.contains(verdict))
+  }
+
+  @Test("draft tokens pay where they are accepted often enough, and nowhere else")
+  func drafts() throws {
+    func price(_ drafts: Int, _ acceptance: Double) throws -> Double {
+      var request = try request(attention: ["h100"], context: 8192)
+      request.assumptions.speculation = try Speculation(
+        draftCount: drafts, acceptance: acceptance)
+      let best = try #require(try PlanResult(request).best)
+      #expect(best.estimate.timePerOutputToken <= 0.05)
+      #expect(abs(best.estimate.tokensPerStep - (drafts == 0 ? 1 : 1 + acceptance)) < 1e-12)
+      return best.price
+    }
+    let without = try price(0, 0)
+    let hopeless = try price(1, 0)
+    let likely = try price(1, 0.9)
+    #expect(hopeless > without)
+    #expect(likely < hopeless)
+    #expect(throws: CostModelError.self) { try Speculation(draftCount: 1, acceptance: 1.5) }
+  }
+
   @Test("more hardware never makes the plan dearer, a looser limit neither", arguments: 0..<12)
   func monotone(seed: Int) throws {
     let names = ["h800", "h20", "a800", "h100", "h200", "l40s"]

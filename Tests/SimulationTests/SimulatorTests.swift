@@ -78,6 +78,35 @@ struct SimulatorTests {
     #expect(isNear(result.runningSequences.mean, 288, 0.01))
   }
 
+  @Test("an expert-parallel system reaches what its time model says, and every request ends")
+  func expertParallel() throws {
+    let h100 = try HardwareCatalogue.builtIn().hardware(named: "h100")
+    let deployment = ExpertParallelDeployment(
+      hardware: h100, deviceCount: 16, batchPerDevice: 32)
+    let system = try SimulatedSystem(.expertParallel(deployment), pipeline: pipeline)
+    var options = SimulationOptions()
+    options.hasExpertNoise = false
+    options.duration = 60
+    let requests = (0..<6000).map { _ in
+      SimulatedRequest(arrival: 0, promptCount: 3996, outputCount: 200)
+    }
+    for fidelity in [SimulationOptions.Fidelity.scheduler, .counting] {
+      options.fidelity = fidelity
+      let result = try Simulator(
+        system, workload: .trace(requests), limit: 0.05, options: options
+      ).run()
+      let estimate = pipeline.estimate(deployment)
+      #expect(isNear(result.throughput.mean, estimate.throughputPerDevice * 16, 0.03))
+      #expect(isNear(result.timePerOutputToken.mean, estimate.timePerOutputToken, 0.03))
+    }
+    let few = requests.prefix(300)
+    options.duration = 200
+    let result = try Simulator(
+      system, workload: .trace(Array(few)), limit: 0.05, options: options
+    ).run()
+    #expect(result.finishedCount == 300)
+  }
+
   @Test("jitter, stragglers and failures cost time, and every request still ends")
   func trouble() throws {
     let workload = try random(40)

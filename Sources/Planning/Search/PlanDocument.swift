@@ -64,6 +64,7 @@ extension PlanDocument {
         ("runner_up", result.pairs.dropFirst().first.map(Self.summary)),
         ("alternatives", .array(result.pairs.dropFirst(2).prefix(10).map(Self.summary))),
         ("baseline", .array(result.baselines.prefix(3).map(Self.baseline))),
+        ("verdict", result.verdict.map(JSONValue.string)),
         ("sensitivity", .strings(explanation.sensitivities)),
         (
           "error",
@@ -100,7 +101,8 @@ extension PlanDocument {
     ])
   }
 
-  private static func summary(_ plan: PlannedDeployment) -> JSONValue {
+  /// One deployment in short.
+  static func summary(_ plan: PlannedDeployment) -> JSONValue {
     let deployment = plan.deployment
     return .members([
       ("attention_hardware", .string(deployment.attentionHardware.name)),
@@ -114,7 +116,8 @@ extension PlanDocument {
     ])
   }
 
-  private static func baseline(_ plan: PlannedBaseline) -> JSONValue {
+  /// One expert-parallel deployment in short.
+  static func baseline(_ plan: PlannedBaseline) -> JSONValue {
     .members([
       ("hardware", .string(plan.deployment.hardware.name)),
       ("label", .string(plan.deployment.label)),
@@ -148,6 +151,7 @@ extension PlanDocument {
         price                  \(fixedText(best.price, decimals: 4)) USD per million tokens, \
       +-\(fixedText(explanation.errorBar * 100, decimals: 0)) % (\(explanation.errorReason))
         binding                \(explanation.binding.rawValue): \(explanation.bindingReason)
+        disaggregation         \(result.verdict ?? "was compared with nothing")
 
 
       """
@@ -156,15 +160,16 @@ extension PlanDocument {
       TextTable(
         headings: ["constraint", "used"], rows: rows, alignments: [.left, .right]
       ).text
-    out += "\n" + alternatives
-    out += section("Servers", explanation.serverReasons)
-    out += section("What would change the choice", explanation.sensitivities)
-    out += section("Warnings", explanation.warnings)
-    out += section("Notes", definitions)
+    out += "\n" + Self.table(result)
+    out += Self.section("Servers", explanation.serverReasons)
+    out += Self.section("What would change the choice", explanation.sensitivities)
+    out += Self.section("Warnings", explanation.warnings)
+    out += Self.section("Notes", definitions)
     return out
   }
 
-  private var alternatives: String {
+  /// The cheapest deployments of both kinds.
+  static func table(_ result: PlanResult) -> String {
     func row(_ plan: PlannedDeployment) -> [String] {
       let deployment = plan.deployment
       return [
@@ -196,7 +201,8 @@ extension PlanDocument {
     ).text
   }
 
-  private func section(_ title: String, _ lines: [String]) -> String {
+  /// A titled list, or nothing.
+  static func section(_ title: String, _ lines: [String]) -> String {
     lines.isEmpty ? "" : "\n\(title)\n" + lines.map { "* \($0)\n" }.joined()
   }
 

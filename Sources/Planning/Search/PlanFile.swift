@@ -70,7 +70,7 @@ package struct PlanFile: Sendable {
       allowed: [
         "format", "version", "model", "context", "tpot_limit_ms", "assumptions", "deployment",
         "predicted", "constraints", "binding", "runner_up", "alternatives", "baseline",
-        "sensitivity", "error", "warnings", "notes",
+        "verdict", "sensitivity", "error", "warnings", "notes",
       ])
     guard try node.string("format") == Self.format, try node.count("version") == 1 else {
       throw node.failure("format", "must be \"\(Self.format)\" of version 1")
