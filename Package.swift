@@ -117,6 +117,9 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
       swiftSettings: settings),
+    .target(
+      name: "DisaggregationTestSupport", dependencies: ["Disaggregation", "Tensors"],
+      path: "Tests/DisaggregationTestSupport", swiftSettings: settings),
     tests("JSONScanningTests", imports: ["JSONScanning"]),
     tests("ModelConfigurationTests", imports: ["ModelConfiguration", "JSONScanning"]),
     tests("TensorsTests", imports: ["Tensors", "TestSupport"]),
@@ -145,11 +148,14 @@ let package = Package(
     tests(
       "DisaggregationTests",
       imports: [
-        "Disaggregation", "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors",
-        "TestSupport",
+        "Disaggregation", "DisaggregationTestSupport", "Step3Model", "ModelConfiguration",
+        "Kernels", "KVCaching", "Tensors", "TestSupport",
       ]),
     tests(
-      "UCXTransportTests", imports: ["UCXTransport", "Disaggregation", "Tensors", "TestSupport"]),
+      "UCXTransportTests",
+      imports: [
+        "UCXTransport", "Disaggregation", "DisaggregationTestSupport", "Tensors", "TestSupport",
+      ]),
     tests(
       "ClusterControlTests", imports: ["ClusterControl", "Disaggregation", "TestSupport"]),
     tests("SchedulingTests", imports: ["Scheduling", "KVCaching"]),

@@ -1,1 +1,0 @@
-// AFD without a network library.
