@@ -34,6 +34,7 @@ import step3_layout as layout
 from safetensors_io import Checkpoint, Stored, narrow, write_file
 from step3_layout import Shape, TensorPlan, VisionShape
 from step3_reference import Step3Reference, Trace
+from vision_golden import write_vision_golden
 
 SEED = 20250725
 HEAD_GAIN = 3.0
@@ -67,6 +68,7 @@ SMALL = Shape(32, 4, (0, 3), 64, 4, 32, 24, 6, 3, 24, 40, 288)
 MEDIUM = Shape(64, 4, (0, 3), 80, 4, 32, 40, 8, 3, 24, 40, 288)
 ODD = Shape(52, 3, (0,), 61, 3, 18, 37, 5, 2, 23, 29, 277)
 BLOCKS = Shape(136, 2, (0,), 140, 6, 24, 132, 4, 2, 40, 132, 273)
+DENSE = Shape(40, 2, (0, 1), 56, 2, 32, 24, 4, 2, 24, 24, 288)
 SPLIT = Shape(64, 2, (1,), 48, 3, 32, 48, 4, 3, 24, 32, 288)
 
 RECIPES = [
@@ -121,6 +123,18 @@ RECIPES = [
         "tied-f32", "no lm_head.weight: the embedding is the head",
         Shape(48, 2, (0,), 64, 4, 16, 24, 5, 2, 24, 40, 288), tied=True,
         config={"tie_word_embeddings": True}),
+    Recipe(
+        "vision-f32", "a tower of 13 x 13 patches, stride 2, head dimension 10", DENSE,
+        vision=VisionShape(30, 50, 3, 3, 52, 4, 20)),
+    Recipe(
+        "vision-stride-bf16", "the real counts of tokens (169 and 81) by stride 1; projector bias",
+        DENSE, "BF16", vision=VisionShape(32, 56, 2, 2, 52, 2, 24, 1, True), nested_names=True,
+        shards=2),
+    Recipe(
+        "vision-odd-f32", "odd widths, separate q, k and v, class token [C], another epsilon",
+        DENSE, vision=VisionShape(
+            21, 35, 2, 3, 39, 3, 13, 1, separate_queries=True, flat_class_token=True,
+            epsilon=1e-3)),
     Recipe(
         "wide-vocabulary-f32", "2051 tokens, most of which the tokenizer does not have",
         Shape(24, 2, (0,), 32, 2, 12, 16, 4, 2, 16, 16, 2051), tokens=24),
@@ -293,6 +307,8 @@ def write_checkpoint(root: Path, recipe: Recipe) -> None:
     write_documents(folder, recipe)
     write_weights(folder, recipe)
     golden = write_golden(folder, recipe)
+    if recipe.vision:
+        golden += "; " + write_vision_golden(folder, recipe.name, recipe.vision)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     print(f"{recipe.name:22} {size / 1000:6.0f} kB  {golden}", file=sys.stderr)
 

@@ -71,6 +71,14 @@ class VisionShape:
     image_size: int
     patch_size: int
     output: int
+    stride: int = 2
+    """Of the first convolution after the tower."""
+    projector_bias: bool = False
+    separate_queries: bool = False
+    """Whether q_proj, k_proj and v_proj are tensors of their own."""
+    flat_class_token: bool = False
+    """Whether class_embedding is [C] and not [1, C]."""
+    epsilon: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -203,14 +211,18 @@ def vision_tensors(v: VisionShape, text_hidden: int) -> Iterator[TensorPlan]:
 
     start = "vision_model.embeddings."
     positions = (v.image_size // patch) ** 2 + 1
-    yield TensorPlan(start + "class_embedding", (1, c), 0.0, 1.0, "vision")
+    class_token = (c,) if v.flat_class_token else (1, c)
+    yield TensorPlan(start + "class_embedding", class_token, 0.0, 1.0, "vision")
     yield weight(start + "patch_embedding", (c, 3, patch, patch))
     yield bias(start + "patch_embedding", c)
     yield TensorPlan(start + "position_embedding.weight", (positions, c), 0.0, 0.5, "vision")
     for i in range(v.layers):
         layer = f"vision_model.transformer.layers.{i}."
+        queries = [("self_attn.qkv_proj", 3 * c, c)]
+        if v.separate_queries:
+            queries = [(f"self_attn.{part}_proj", c, c) for part in "qkv"]
         for name, rows, columns in (
-            ("self_attn.qkv_proj", 3 * c, c), ("self_attn.out_proj", c, c),
+            *queries, ("self_attn.out_proj", c, c),
             ("mlp.fc1", v.ffn, c), ("mlp.fc2", c, v.ffn),
         ):  # fmt: skip
             yield weight(layer + name, (rows, columns))
@@ -223,6 +235,8 @@ def vision_tensors(v: VisionShape, text_hidden: int) -> Iterator[TensorPlan]:
     yield weight("vit_downsampler2", (2 * v.output, v.output, 3, 3))
     yield bias("vit_downsampler2", 2 * v.output)
     yield weight("vit_large_projector", (text_hidden, 2 * v.output))
+    if v.projector_bias:
+        yield bias("vit_large_projector", text_hidden)
 
 
 # Documents -----------------------------------------------------------------------------------
@@ -254,7 +268,7 @@ def vision_config(v: VisionShape) -> dict[str, Any]:
         "intermediate_size": v.ffn, "num_hidden_layers": v.layers,
         "num_attention_heads": v.heads, "num_channels": 3, "image_size": v.image_size,
         "patch_size": v.patch_size, "output_hidden_size": v.output,
-        "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+        "hidden_act": "quick_gelu", "layer_norm_eps": v.epsilon,
     }  # fmt: skip
 
 
@@ -263,7 +277,7 @@ def multimodal_config(text: dict[str, Any], v: VisionShape) -> dict[str, Any]:
     return {
         "architectures": ["Step3VLForConditionalGeneration"], "model_type": "step3_vl",
         "text_config": text, "vision_config": vision_config(v),
-        "understand_projector_stride": 2, "projector_bias": False,
+        "understand_projector_stride": v.stride, "projector_bias": v.projector_bias,
         "image_token_id": TOKEN_ID["<im_patch>"], "hidden_size": text["hidden_size"],
         "torch_dtype": text["torch_dtype"], "bos_token_id": text["bos_token_id"],
         "eos_token_id": text["eos_token_id"],

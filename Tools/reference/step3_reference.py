@@ -255,8 +255,14 @@ class Step3Reference:
             out[rows] += weights[rows, slot, None] * self.gated(x[rows], name, int(expert))
         return out
 
-    def logits(self, ids: list[int], trace: Trace | None = None) -> np.ndarray:
-        """Logits [T, V] after each of the given tokens."""
+    def logits(
+        self, ids: list[int], trace: Trace | None = None, features: np.ndarray | None = None,
+        image_token: int = 128001,
+    ) -> np.ndarray:  # fmt: skip
+        """Logits [T, V] after each of the given tokens.
+
+        Rows of `features` [N, D] stand in the place of the embeddings of the N image tokens.
+        """
         c, ids_array = self.config, np.asarray(ids, np.int64)
         if len(ids) == 0 or ids_array.min() < 0 or ids_array.max() >= c.vocabulary:
             raise ValueError(f"token ids must be 0..{c.vocabulary - 1}, and at least one")
@@ -265,6 +271,8 @@ class Step3Reference:
         cosine = (np.cos(angles) * factor).astype(self.precision)
         sine = (np.sin(angles) * factor).astype(self.precision)
         hidden = self.weight(self.prefix + "embed_tokens.weight")[ids_array]
+        if features is not None:
+            hidden[ids_array == image_token] = features
         for i in range(c.layers):
             layer = f"{self.prefix}layers.{i}."
             x = self.norm(hidden, layer + "input_layernorm.weight")
