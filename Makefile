@@ -3,9 +3,9 @@
 #   make test    builds and runs every test
 # The rest is for work on the project.
 
-PACKAGES := libpcre2-dev libevent-dev libssl-dev libucx-dev libturbojpeg0-dev libpng-dev \
+PACKAGES := libpcre2-dev libevent-dev libssl-dev libucx-dev libjpeg62-turbo-dev libpng-dev \
   libwebp-dev libgif-dev libcurl4-openssl-dev pkg-config python3 python3-venv python3-pip unzip
-LIBRARIES := libpcre2-8 libevent_openssl libcrypto ucx libturbojpeg libpng libwebp libcurl
+LIBRARIES := libpcre2-8 libevent_openssl libcrypto ucx libjpeg libpng libwebp libwebpdemux libcurl
 MODEL := .cache/models/smollm2-135m-step3
 STEP3 := .build/release/step3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)

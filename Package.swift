@@ -38,9 +38,9 @@ let package = Package(
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(
       name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
-    .systemLibrary(
-      name: "CImageCodecs", pkgConfig: "libturbojpeg",
-      providers: [.apt(["libturbojpeg0-dev", "libpng-dev", "libwebp-dev", "libgif-dev"])]),
+    .target(
+      name: "CImageCodecs", cSettings: [.define("_GNU_SOURCE")],
+      linkerSettings: ["jpeg", "png16", "webp", "webpdemux", "gif"].map { .linkedLibrary($0) }),
     .systemLibrary(name: "CUCX", pkgConfig: "ucx", providers: [.apt(["libucx-dev"])]),
 
     // Values.
@@ -56,7 +56,7 @@ let package = Package(
     module("OutputParsing", imports: ["JSONScanning"]),
     module("ConstrainedDecoding", imports: ["JSONScanning"]),
     module("Conversion", imports: ["Tensors", "JSONScanning"]),
-    module("ImageProcessing", imports: ["ModelConfiguration", "Tensors", "CImageCodecs"]),
+    module("ImageProcessing", imports: ["ModelConfiguration", "CImageCodecs"]),
     module("ImageFetching", imports: ["CCurl"]),
     module(
       "Quantization", imports: ["Tensors", "Kernels", "ModelConfiguration", "JSONScanning"]),
@@ -140,7 +140,9 @@ let package = Package(
         "JSONScanning", "Step3Model", "ModelConfiguration", "Kernels", "KVCaching", "Tensors",
         "TestSupport",
       ]),
-    tests("ImageProcessingTests", imports: ["ImageProcessing", "JSONScanning", "TestSupport"]),
+    tests(
+      "ImageProcessingTests",
+      imports: ["ImageProcessing", "JSONScanning", "ModelConfiguration", "TestSupport"]),
     tests("ImageFetchingTests", imports: ["ImageFetching", "TestSupport"]),
     tests(
       "QuantizationTests",

@@ -1,1 +1,0 @@
-// Bytes of an image to normalised patches.
