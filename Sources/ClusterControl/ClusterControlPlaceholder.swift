@@ -1,1 +1,0 @@
-// Cluster file, handshake, membership, routing.
