@@ -1,0 +1,85 @@
+/// How a UCX transport reaches its peers and how it waits.
+package struct UCXSettings: Sendable, Equatable {
+  /// Which peers can be reached.
+  package enum Reach: Sendable, Equatable {
+    /// Peers on this machine over shared memory, all others over the network.
+    case everywhere
+    /// Only peers on this machine, over shared memory.
+    case thisMachine
+    /// All peers over the network, also those on this machine.
+    case network
+  }
+
+  /// What the thread does while nothing happens.
+  package enum Waiting: Sendable, Equatable {
+    /// Keeps looking: the least latency, and a core at full load.
+    case busy
+    /// Looks for this long, then sleeps until the library has news.
+    case adaptive(spin: Duration)
+    /// Sleeps at once: the least processor time, some 20 µs more per message.
+    case events
+  }
+
+  /// Which peers can be reached.
+  package var reach = Reach.everywhere
+  /// What the thread does while nothing happens.
+  package var waiting = Waiting.adaptive(spin: .microseconds(50))
+  /// Network devices as UCX names them (`eth0`, `mlx5_0:1`); empty takes the one that has `host`.
+  package var devices: [String] = []
+  /// The address of this machine that peers know, to find its network device.
+  package var host = ""
+  /// Ports of data connections, for firewalls; nil lets the system choose.
+  package var dataPorts: ClosedRange<Int>?
+  /// Payloads of at least this many bytes are taken from the sender's memory without a copy, where
+  /// both are on one machine.
+  package var localRendezvousByteCount = 32 << 10
+  /// Between two signs of life that the library asks of a silent peer.
+  package var keepalive = Duration.milliseconds(500)
+  /// Within which a connection must come about.
+  package var connectLimit = Duration.seconds(5)
+
+  /// The usual settings.
+  package init() {}
+
+  /// The library's variables for peers on this machine.
+  ///
+  /// Shared memory carries the data and TCP over the loopback device the connection itself: by it
+  /// the death of a peer is noticed. Without `…_ERROR_HANDLING` the library drops shared memory
+  /// from every endpoint that reports failures. XPMEM stays out: a dying peer's memory would be a
+  /// bus error here.
+  var localVariables: [(name: String, value: String)] {
+    common + [
+      ("TLS", "posix,cma,tcp"), ("NET_DEVICES", "lo"),
+      ("POSIX_ERROR_HANDLING", "y"), ("SYSV_ERROR_HANDLING", "y"),
+      ("RNDV_THRESH", "\(localRendezvousByteCount)"),
+    ]
+  }
+
+  /// The library's variables for peers on other machines.
+  ///
+  /// A rendezvous takes three ways through the network where an eager message takes one, and over
+  /// TCP it saves no copy that matters; with RDMA it saves both copies.
+  func networkVariables(device: String?, hasRDMA: Bool) -> [(name: String, value: String)] {
+    var variables =
+      common + [
+        ("TLS", hasRDMA ? "rc,ud,tcp" : "tcp"),
+        ("RNDV_THRESH", hasRDMA ? "auto" : "inf"),
+        ("TCP_KEEPIDLE", "1s"), ("TCP_KEEPINTVL", "1s"),
+      ]
+    let chosen = devices.isEmpty ? [device].compactMap { $0 } : devices
+    if !chosen.isEmpty { variables.append(("NET_DEVICES", chosen.joined(separator: ","))) }
+    return variables
+  }
+
+  private var common: [(name: String, value: String)] {
+    var variables = [
+      ("MAX_RNDV_RAILS", "1"), ("MAX_EAGER_RAILS", "1"),
+      ("KEEPALIVE_INTERVAL", "\(keepalive / .milliseconds(1))ms"),
+      ("TCP_CM_REUSEADDR", "y"), ("WARN_UNUSED_ENV_VARS", "n"),
+    ]
+    if let ports = dataPorts {
+      variables.append(("TCP_PORT_RANGE", "\(ports.lowerBound)-\(ports.upperBound)"))
+    }
+    return variables
+  }
+}

@@ -1,1 +1,0 @@
-// A transport over UCP.
