@@ -78,7 +78,7 @@ def vllm_features(folder: Path, views: list[np.ndarray]) -> list[np.ndarray]:
 
 def compare(folder: Path) -> bool:
     """Prints one line for a model; whether it agrees."""
-    golden = Checkpoint(folder / "golden")
+    golden = Checkpoint(folder / "golden" / "vision")
     names = [n for n in ("images", "crops") if "pixels." + n in golden]
     views = [golden.tensor("pixels." + n) for n in names]
     expected = [VisionReference(folder).features(v) for v in views]

@@ -335,8 +335,9 @@ def differences(expected: Path, found: Path) -> list[str]:
             result.append(f"{relative}: missing")
         elif "golden" not in relative.parts and path.read_bytes() != other.read_bytes():
             result.append(f"{relative}: differs")
-    for recipe in RECIPES:
-        golden = Path(recipe.name) / "golden"
+    folders = [Path(recipe.name) / "golden" for recipe in RECIPES]
+    folders += [Path(recipe.name) / "golden" / "vision" for recipe in RECIPES if recipe.vision]
+    for golden in folders:
         ours, theirs = Checkpoint(expected / golden), Checkpoint(found / golden)
         for name in ours.entries:
             if not np.allclose(ours.tensor(name), theirs.tensor(name), rtol=1e-4, atol=1e-4):

@@ -1,6 +1,6 @@
 """What the reference computes for the images of a tiny checkpoint: features, and a prompt's logits.
 
-`golden/vision.safetensors` of a checkpoint with a vision tower holds
+`golden/vision/expected.safetensors` of a checkpoint with a vision tower holds
 
     pixels.images     F32 [2, 3, S, S]   whole images as the tower takes them
     pixels.crops      F32 [2, 3, s, s]   crops of the first image, s = 9 S / 13 (where it is whole)
@@ -9,9 +9,9 @@
     ids               I32 [T]            a prompt with both images, placeholders expanded
     logits            F32 [40, V]        after each of its last 40 tokens (all where T < 40)
     png.ids           I32 [t]            a prompt with one `<im_patch>`, not expanded
-    png.logits        F32 [40, V]        the same for it, expanded, with `golden/image.png`
+    png.logits        F32 [40, V]        the same for it, expanded, with `image.png`
 
-`image.png` has the tower's own size, so that neither crops nor resizing come in; its pixels,
+`image.png` beside it has the tower's own size, so that neither crops nor resizing come in; its pixels,
 normalised, are the second of `pixels.images`.
 """
 
@@ -95,6 +95,8 @@ def write_vision_golden(folder: Path, name: str, v: VisionShape) -> str:
     result = [Stored(n, "F32", values.astype(np.float32)) for n, values in stored]
     for key, tokens in (("ids", ids), ("png.ids", short)):
         result.append(Stored(key, "I32", np.asarray(tokens, np.int32)))
-    write_file(folder / "golden" / "vision.safetensors", result)
-    (folder / "golden" / "image.png").write_bytes(png(image))
+    golden = folder / "golden" / "vision"
+    golden.mkdir(exist_ok=True)
+    write_file(golden / "expected.safetensors", result)
+    (golden / "image.png").write_bytes(png(image))
     return f"features spread {features.std():.2f}, prompt of {len(ids)} tokens"
