@@ -165,7 +165,9 @@ let package = Package(
     tests("SimulationTests", imports: ["Simulation", "Scheduling", "CostModel"]),
     tests(
       "PlanningTests",
-      imports: ["Planning", "CostModel", "Simulation", "JSONScanning", "TestSupport"]),
+      imports: [
+        "Planning", "ClusterControl", "CostModel", "Simulation", "JSONScanning", "TestSupport",
+      ]),
     tests(
       "InferenceTests",
       imports: [

@@ -10,6 +10,7 @@ package enum CostModelError: Error, Equatable, Sendable {
   case outOfRange(quantity: String, value: Double, lower: Double, upper: Double)
   case noPrice(hardware: String)
   case layersDoNotPartition(model: String, part: String, fact: String)
+  case tooManyShards(model: String, shards: Int, experts: Int)
 }
 
 extension CostModelError: CustomStringConvertible {
@@ -41,6 +42,9 @@ extension CostModelError: CustomStringConvertible {
         + "--price \(hardware)=USD_PER_HOUR"
     case .layersDoNotPartition(let model, let part, let fact):
       "\(model), \(part): \(fact)"
+    case .tooManyShards(let model, let shards, let experts):
+      "not possible: the \(experts) experts of \(model) in at most 4 slices each cannot be split "
+        + "evenly over \(shards) FFN nodes; plan with fewer or larger FFN devices"
     }
   }
 

@@ -66,9 +66,13 @@ struct PlanCommand: Command {
     StandardOutput.write(arguments.string("format") == "json" ? text : document.text)
     if let path = arguments.optionalString("out") { try PlanningArguments.write(text, to: path) }
     if let path = arguments.optionalString("cluster-out"), let best = result.best {
-      let cluster = ClusterFile.document(
-        best.deployment, model: request.model, hosts: arguments.strings("host"), firstPort: 7000)
+      let cluster = try ClusterPlan.document(
+        best.deployment, model: request.model, hosts: arguments.strings("host"),
+        keyFile: "cluster.key")
       try PlanningArguments.write(cluster.documentText, to: path)
+      StandardError.write(
+        "\(path): every node needs the same secret in cluster.key beside it: "
+          + "openssl rand -hex 32 > cluster.key\n")
     }
     if let path = arguments.optionalString("chart") {
       try PlanningArguments.write(document.chart.svg, to: path)

@@ -18,6 +18,7 @@ extension CostModelError: CommandError {
     case .outOfRange: "out_of_range"
     case .noPrice: "no_price"
     case .layersDoNotPartition: "layers_do_not_partition"
+    case .tooManyShards: "too_many_shards"
     }
   }
 }

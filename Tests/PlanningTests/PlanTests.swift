@@ -1,3 +1,4 @@
+import ClusterControl
 import CostModel
 import JSONScanning
 import Planning
@@ -161,6 +162,46 @@ struct PlanTests {
     #expect(hopeless > without)
     #expect(likely < hopeless)
     #expect(throws: CostModelError.self) { try Speculation(draftCount: 1, acceptance: 1.5) }
+  }
+
+  @Test(
+    "a cluster file of a plan is one that nodes accept, with every expert held",
+    arguments: [(1, 1), (2, 3), (1, 48), (3, 64), (2, 96)])
+  func clusterFile(attention: Int, feedForward: Int) throws {
+    let cpu = try hardware.hardware(named: "epyc-genoa")
+    let model = try models.model(named: "step3")
+    let deployment = Deployment(
+      attentionHardware: cpu, feedForwardHardware: cpu, attentionServers: attention,
+      feedForwardServers: feedForward, microBatchCount: 3, microBatchTokens: 64)
+    let document = try ClusterPlan.document(
+      deployment, model: model, hosts: ["one", "two"], keyFile: "cluster.key")
+    guard var object = document.object else {
+      Issue.record("no object")
+      return
+    }
+    // The key itself lies beside the file.
+    object["key_file"] = nil
+    object["key"] = .string(String(repeating: "k", count: 32))
+    let file = try ClusterFile(.object(object), path: "cluster.json")
+    try file.check(expertCount: 48)
+    #expect(file.nodes(.attention).count == deployment.attentionDevices)
+    #expect(file.nodes(.ffn).count == deployment.feedForwardDevices)
+    #expect(file.microBatchCount == 3)
+  }
+
+  @Test("more nodes than expert slices are refused with the numbers")
+  func tooManyNodes() throws {
+    let cpu = try hardware.hardware(named: "epyc-genoa")
+    let deployment = Deployment(
+      attentionHardware: cpu, feedForwardHardware: cpu, attentionServers: 1,
+      feedForwardServers: 193, microBatchCount: 3, microBatchTokens: 64)
+    #expect(
+      throws: CostModelError.tooManyShards(
+        model: "step3", shards: 193 * cpu.devicesPerServer, experts: 48)
+    ) {
+      try ClusterPlan.document(
+        deployment, model: models.model(named: "step3"), hosts: [], keyFile: "cluster.key")
+    }
   }
 
   @Test("more hardware never makes the plan dearer, a looser limit neither", arguments: 0..<12)
