@@ -35,19 +35,21 @@ static inline lanes load_weights(int32_t format, const uint8_t *at) {
 }
 
 static void linear_row(
-    const ck_linear *task, int32_t format, size_t row, size_t token, size_t tokens) {
-  size_t width = format == CK_FORMAT_FLOAT32 ? 4 : 2, columns = task->columns;
-  const uint8_t *weights = (const uint8_t *)task->values + row * columns * width;
+    const ck_linear *task, int32_t format, size_t row, size_t slice, size_t token,
+    size_t tokens) {
+  size_t width = format == CK_FORMAT_FLOAT32 ? 4 : 2, count = task->columns / task->slices;
+  size_t end = (slice + 1) * count;
+  const uint8_t *weights = (const uint8_t *)task->values + row * task->row_stride;
   const uint8_t *operand = (const uint8_t *)task->operand + token * task->operand_stride;
   lanes sums[TILE_TOKENS];
   for (size_t t = 0; t < tokens; t++)
     for (int i = 0; i < 4; i++) sums[t].part[i] = vdupq_n_f32(0);
-  for (size_t k = 0; k < columns; k += 16) {
+  for (size_t k = slice * count; k < end; k += 16) {
     uint8_t last[64] = {0};
     const uint8_t *at = weights + k * width;
-    if (columns - k < 16) {
+    if (end - k < 16) {
       // The bytes behind the last row may not exist.
-      memcpy(last, at, (columns - k) * width);
+      memcpy(last, at, (end - k) * width);
       at = last;
     }
     lanes w = load_weights(format, at);
@@ -58,7 +60,8 @@ static void linear_row(
     }
   }
   for (size_t t = 0; t < tokens; t++)
-    task->output[(token + t) * task->output_stride + row] = lanes_sum(sums[t]);
+    task->output[(token + t) * task->output_stride + slice * task->slice_stride + row] =
+        lanes_sum(sums[t]);
 }
 
 #define LINEAR(name, format)                                                               \
@@ -69,7 +72,9 @@ static void linear_row(
     for (size_t row = row0; row < row1; row++)                                             \
       for (size_t token = token0; token < token1; token += TILE_TOKENS) {                  \
         size_t left = token1 - token;                                                      \
-        linear_row(task, format, row, token, left < TILE_TOKENS ? left : TILE_TOKENS);     \
+        for (size_t slice = 0; slice < task->slices; slice++)                              \
+          linear_row(                                                                      \
+              task, format, row, slice, token, left < TILE_TOKENS ? left : TILE_TOKENS);   \
       }                                                                                    \
   }
 LINEAR(linear_float32, CK_FORMAT_FLOAT32)
@@ -92,7 +97,7 @@ const ck_kernels ck_neon = {
     .rotary = ck_reference_rotary,
     .swiglu = ck_reference_swiglu,
     .add = ck_reference_add,
-    .add_scaled = ck_reference_add_scaled,
+    .combine = ck_reference_combine,
     .round_bfloat16 = ck_reference_round_bfloat16,
     .widen = ck_reference_widen,
     .log_sum_exp = ck_reference_log_sum_exp,

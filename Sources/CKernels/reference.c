@@ -22,31 +22,33 @@ int32_t ck_reference_operand_kind(int32_t format, int32_t activation) {
   return activation == CK_ACTIVATION_BFLOAT16 ? CK_OPERAND_ROUNDED : CK_OPERAND_FLOAT32;
 }
 
-static void prepare_float(int32_t kind, float *row, const float *source, size_t columns) {
-  size_t padded = ck_operand_bytes(kind, columns) / 4;
-  for (size_t k = 0; k < columns; k++)
-    row[k] = kind == CK_OPERAND_ROUNDED ? ck_from_bfloat16(ck_to_bfloat16(source[k])) : source[k];
-  memset(row + columns, 0, 4 * (padded - columns));
+static void prepare_float(
+    int32_t kind, float *row, const float *source, size_t begin, size_t end, size_t columns) {
+  for (size_t k = begin; k < end; k++, source++)
+    row[k] = kind == CK_OPERAND_ROUNDED ? ck_from_bfloat16(ck_to_bfloat16(*source)) : *source;
+  if (end == columns) memset(row + end, 0, 4 * ((end + 15) / 16 * 16 - end));
 }
 
-static void prepare_bfloat16(int32_t kind, uint16_t *row, const float *source, size_t columns) {
+static void prepare_bfloat16(
+    int32_t kind, uint16_t *row, size_t bytes, const float *source, size_t begin, size_t end) {
   int pair = kind == CK_OPERAND_PAIR || kind == CK_OPERAND_SPLIT_PAIR;
   int split = kind == CK_OPERAND_SPLIT_BFLOAT16 || kind == CK_OPERAND_SPLIT_PAIR;
-  size_t bytes = ck_operand_bytes(kind, columns);
   uint16_t *low = row + bytes / 4;
-  memset(row, 0, bytes);
-  for (size_t k = 0; k < columns; k++) {
+  for (size_t k = begin; k < (end + 63) / 64 * 64; k++) {
     size_t at = split ? ck_split_place(k) : k;
-    row[at] = ck_to_bfloat16(source[k]);
-    if (pair) low[at] = ck_pair_low(source[k], row[at]);
+    float value = k < end ? source[k - begin] : 0;
+    row[at] = ck_to_bfloat16(value);
+    if (pair) low[at] = ck_pair_low(value, row[at]);
   }
 }
 
-void ck_reference_prepare(int32_t kind, void *row, const float *source, size_t columns) {
+void ck_reference_prepare(
+    int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
+    size_t columns) {
   if (kind <= CK_OPERAND_ROUNDED)
-    prepare_float(kind, row, source, columns);
+    prepare_float(kind, row, source, begin, end, columns);
   else
-    prepare_bfloat16(kind, row, source, columns);
+    prepare_bfloat16(kind, row, bytes, source, begin, end);
 }
 
 // ---- Matrix products: one output at a time, in blocks of columns widened once per row.
@@ -70,26 +72,27 @@ static void dot_block(float *lanes, const float *w, const float *x, size_t count
   for (int i = 0; k + i < count; i++) lanes[i] += w[k + i] * x[k + i];
 }
 
+// One row of weights over the slice of columns [begin, end).
 static void linear_row(
-    const ck_linear *task, int32_t format, size_t row, size_t token0, size_t token1) {
-  static const size_t widths[CK_FORMAT_COUNT] = {4, 2, 1};
-  size_t columns = task->columns, blocks = (columns + CK_SCALE_BLOCK - 1) / CK_SCALE_BLOCK;
-  const uint8_t *weights = (const uint8_t *)task->values + row * columns * widths[format];
-  const uint8_t *scales = (const uint8_t *)(task->scales + row / CK_SCALE_BLOCK * blocks);
+    const ck_linear *task, int32_t format, size_t row, size_t begin, size_t end, size_t token0,
+    size_t token1) {
+  const uint8_t *weights = (const uint8_t *)task->values + row * task->row_stride;
+  const uint8_t *scales =
+      (const uint8_t *)(task->scales + row / CK_SCALE_BLOCK * task->scale_stride);
+  size_t slice = begin / (end - begin);
   // A tile of tokens shares each widened block of the row.
   for (size_t t0 = token0; t0 < token1; t0 += 8) {
     size_t tokens = token1 - t0 < 8 ? token1 - t0 : 8;
     float sums[8][LANES] = {{0}};
-    for (size_t block = 0; block < blocks; block++) {
+    for (size_t k0 = begin; k0 < end; k0 += CK_SCALE_BLOCK) {
       float w[CK_SCALE_BLOCK];
-      size_t k0 = block * CK_SCALE_BLOCK;
-      size_t count = columns - k0 < CK_SCALE_BLOCK ? columns - k0 : CK_SCALE_BLOCK;
+      size_t count = end - k0 < CK_SCALE_BLOCK ? end - k0 : CK_SCALE_BLOCK;
       widen_block(format, w, weights, k0, count);
       for (size_t t = 0; t < tokens; t++) {
         const uint8_t *token = (const uint8_t *)task->operand + (t0 + t) * task->operand_stride;
         const float *x = (const float *)token + k0;
         if (format == CK_FORMAT_E4M3) {
-          float lanes[LANES] = {0}, scale = ck_load_float(scales + 4 * block);
+          float lanes[LANES] = {0}, scale = ck_load_float(scales + k0 / CK_SCALE_BLOCK * 4);
           dot_block(lanes, w, x, count);
           for (int i = 0; i < LANES; i++) sums[t][i] += lanes[i] * scale;
         } else {
@@ -98,7 +101,8 @@ static void linear_row(
       }
     }
     for (size_t t = 0; t < tokens; t++)
-      task->output[(t0 + t) * task->output_stride + row] = tree_sum(sums[t]);
+      task->output[(t0 + t) * task->output_stride + slice * task->slice_stride + row] =
+          tree_sum(sums[t]);
   }
 }
 
@@ -107,7 +111,10 @@ static void linear_row(
       const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,           \
       void *scratch) {                                                                         \
     (void)scratch;                                                                             \
-    for (size_t row = row0; row < row1; row++) linear_row(task, format, row, token0, token1);  \
+    size_t slice = task->columns / task->slices;                                               \
+    for (size_t row = row0; row < row1; row++)                                                 \
+      for (size_t k = 0; k < task->columns; k += slice)                                        \
+        linear_row(task, format, row, k, k + slice, token0, token1);                           \
   }
 LINEAR(linear_float32, CK_FORMAT_FLOAT32)
 LINEAR(linear_bfloat16, CK_FORMAT_BFLOAT16)
@@ -245,8 +252,32 @@ void ck_reference_add(float *y, const float *x, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] += x[i];
 }
 
-void ck_reference_add_scaled(float *y, const float *x, float factor, size_t count) {
-  for (size_t i = 0; i < count; i++) y[i] += x[i] * factor;
+static float slice_sum(
+    const float *slots, size_t stride, const ck_term *terms, size_t term_count) {
+  float stack[CK_TREE_DEPTH] = {0};
+  size_t depth = 0;
+  for (size_t t = 0; t < term_count; t++) {
+    stack[depth++] = slots[terms[t].slot * stride] * terms[t].factor;
+    for (uint32_t i = 0; i < terms[t].adds; i++) depth--, stack[depth - 1] += stack[depth];
+  }
+  return stack[0];
+}
+
+void ck_reference_combine(
+    float *output, size_t output_stride, const float *slots, size_t slices, size_t count,
+    const ck_term *terms, size_t term_count) {
+  for (size_t i = 0; i < count; i++) {
+    float sums[CK_MAX_SLICES];
+    for (size_t s = 0; s < slices; s++)
+      sums[s] = slice_sum(slots + s * count + i, slices * count, terms, term_count);
+    if (output_stride > 0) {
+      for (size_t s = 0; s < slices; s++) output[s * output_stride + i] = sums[s];
+      continue;
+    }
+    for (size_t half = slices; half > 1; half /= 2)
+      for (size_t s = 0; s < half / 2; s++) sums[s] = sums[2 * s] + sums[2 * s + 1];
+    output[i] = sums[0];
+  }
 }
 
 void ck_reference_round_bfloat16(float *y, const float *x, size_t count) {
@@ -280,7 +311,7 @@ const ck_kernels ck_reference = {
     .rotary = ck_reference_rotary,
     .swiglu = ck_reference_swiglu,
     .add = ck_reference_add,
-    .add_scaled = ck_reference_add_scaled,
+    .combine = ck_reference_combine,
     .round_bfloat16 = ck_reference_round_bfloat16,
     .widen = ck_reference_widen,
     .log_sum_exp = ck_reference_log_sum_exp,

@@ -16,7 +16,9 @@ extern const ck_kernels ck_neon;
 
 // The scalar set's entries, for the tables that have nothing better.
 int32_t ck_reference_operand_kind(int32_t format, int32_t activation);
-void ck_reference_prepare(int32_t kind, void *row, const float *source, size_t columns);
+void ck_reference_prepare(
+    int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
+    size_t columns);
 void ck_reference_linear_float32(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
 void ck_reference_linear_bfloat16(
@@ -43,7 +45,9 @@ void ck_reference_rotary(
     float *x, const float *cosine, const float *sine, size_t heads, size_t dimension);
 void ck_reference_swiglu(float *y, const float *gate, const float *up, size_t count);
 void ck_reference_add(float *y, const float *x, size_t count);
-void ck_reference_add_scaled(float *y, const float *x, float factor, size_t count);
+void ck_reference_combine(
+    float *output, size_t output_stride, const float *slots, size_t slices, size_t count,
+    const ck_term *terms, size_t term_count);
 void ck_reference_round_bfloat16(float *y, const float *x, size_t count);
 void ck_reference_widen(
     int32_t format, float *y, const void *row, const float *scales, size_t columns);

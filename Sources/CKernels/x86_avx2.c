@@ -3,13 +3,16 @@
 #if defined(__x86_64__)
 #include "x86_avx2.h"
 
-CK_AVX2 static void prepare(int32_t kind, void *row, const float *source, size_t columns) {
+CK_AVX2 static void prepare(
+    int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
+    size_t columns) {
   if (kind > CK_OPERAND_ROUNDED) {
-    ck_reference_prepare(kind, row, source, columns);
+    ck_reference_prepare(kind, row, bytes, source, begin, end, columns);
     return;
   }
-  for (size_t k = 0; k < ck_operand_bytes(kind, columns) / 4; k += 8) {
-    __m256 x = k < columns ? load8(source + k, columns - k) : _mm256_setzero_ps();
+  // Steps of 16: that much of the padding is read.
+  for (size_t k = begin; k < (end + 15) / 16 * 16; k += 8) {
+    __m256 x = k < end ? load8(source + (k - begin), end - k) : _mm256_setzero_ps();
     _mm256_store_ps((float *)row + k, kind == CK_OPERAND_ROUNDED ? round8(x) : x);
   }
 }
@@ -76,8 +79,35 @@ CK_AVX2 static void add(float *y, const float *x, size_t count) {
   EACH8(count) STORE(y, _mm256_add_ps(LOAD(y), LOAD(x)));
 }
 
-CK_AVX2 static void add_scaled(float *y, const float *x, float factor, size_t count) {
-  EACH8(count) STORE(y, _mm256_fmadd_ps(LOAD(x), _mm256_set1_ps(factor), LOAD(y)));
+// 8 elements of a slice.
+CK_AVX2_INLINE __m256 slice_sum(
+    const float *slots, size_t stride, const ck_term *terms, size_t term_count, size_t left) {
+  __m256 stack[CK_TREE_DEPTH], top = _mm256_setzero_ps();
+  size_t depth = 0;
+  for (size_t t = 0; t < term_count; t++) {
+    if (t > 0) stack[depth++] = top;
+    __m256 v = load8(slots + terms[t].slot * stride, left);
+    top = _mm256_mul_ps(v, _mm256_set1_ps(terms[t].factor));
+    for (uint32_t i = 0; i < terms[t].adds; i++) top = _mm256_add_ps(stack[--depth], top);
+  }
+  return top;
+}
+
+CK_AVX2 static void combine(
+    float *output, size_t output_stride, const float *slots, size_t slices, size_t count,
+    const ck_term *terms, size_t term_count) {
+  EACH8(count) {
+    __m256 sums[CK_MAX_SLICES];
+    for (size_t s = 0; s < slices; s++) {
+      sums[s] = slice_sum(slots + s * count + i, slices * count, terms, term_count, left);
+      if (output_stride > 0) STORE(output + s * output_stride, sums[s]);
+    }
+    if (output_stride > 0) continue;
+    for (size_t half = slices; half > 1; half /= 2)
+      for (size_t s = 0; s < half / 2; s++)
+        sums[s] = _mm256_add_ps(sums[2 * s], sums[2 * s + 1]);
+    STORE(output, sums[0]);
+  }
 }
 
 CK_AVX2 static void round_bfloat16(float *y, const float *x, size_t count) {
@@ -117,7 +147,7 @@ const ck_kernels ck_avx2 = {
     .rotary = rotary,
     .swiglu = swiglu,
     .add = add,
-    .add_scaled = add_scaled,
+    .combine = combine,
     .round_bfloat16 = round_bfloat16,
     .widen = ck_reference_widen,
     .log_sum_exp = log_sum_exp,

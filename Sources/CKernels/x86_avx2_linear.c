@@ -14,7 +14,7 @@ typedef struct {
   size_t weight_stride;    // bytes
   const uint8_t *operand;
   size_t operand_stride;   // bytes
-  size_t columns;
+  size_t begin, end;       // columns of the slice
   const float *scales[TILE_ROWS];
   float *output;
   size_t output_stride;    // floats
@@ -49,9 +49,9 @@ CK_AVX2_INLINE void add_step(
   CK_UNROLL for (int i = 0; i < rows; i++) {
     const uint8_t *row = t->weights + (size_t)i * t->weight_stride;
     size_t at = k;
-    if (t->columns - k < 16) {
+    if (t->end - k < 16) {
       // The bytes behind the last row may not exist.
-      memcpy(last[i], row + k * width, (t->columns - k) * width);
+      memcpy(last[i], row + k * width, (t->end - k) * width);
       row = last[i], at = 0;
     }
     w[i].low = weights8(format, row, at);
@@ -76,18 +76,17 @@ CK_AVX2_INLINE void clear(int rows, int tokens, lanes sums[TILE_ROWS][TILE_TOKEN
 CK_AVX2_INLINE void run_tile(
     const tile *t, int32_t format, size_t width, int rows, int tokens) {
   lanes sums[TILE_ROWS][TILE_TOKENS];
-  size_t columns = t->columns;
   clear(rows, tokens, sums);
   if (format != CK_FORMAT_E4M3) {
-    size_t k = 0;
-    for (; k + 16 <= columns; k += 16) add_step(t, format, width, rows, tokens, k, sums);
-    if (k < columns) add_step(t, format, width, rows, tokens, k, sums);
+    size_t k = t->begin;
+    for (; k + 16 <= t->end; k += 16) add_step(t, format, width, rows, tokens, k, sums);
+    if (k < t->end) add_step(t, format, width, rows, tokens, k, sums);
   } else {
-    for (size_t block = 0; block * CK_SCALE_BLOCK < columns; block++) {
+    for (size_t block = t->begin / CK_SCALE_BLOCK; block * CK_SCALE_BLOCK < t->end; block++) {
       lanes partial[TILE_ROWS][TILE_TOKENS];
       size_t k = block * CK_SCALE_BLOCK, end = k + CK_SCALE_BLOCK;
       clear(rows, tokens, partial);
-      if (end > columns) end = columns;
+      if (end > t->end) end = t->end;
       for (; k < end; k += 16) add_step(t, format, width, rows, tokens, k, partial);
       CK_UNROLL for (int i = 0; i < rows; i++) {
         const uint8_t *at = (const uint8_t *)t->scales[i] + 4 * block;
@@ -121,14 +120,13 @@ TILES(e4m3, CK_FORMAT_E4M3, 1)
 
 static void run_linear(
     const ck_linear *task, void (*const tiles[TILE_ROWS][TILE_TOKENS])(const tile *),
-    size_t width, size_t row0, size_t row1, size_t token0, size_t token1) {
-  size_t scale_blocks = (task->columns + CK_SCALE_BLOCK - 1) / CK_SCALE_BLOCK;
+    size_t row0, size_t row1, size_t token0, size_t token1) {
+  size_t slice = task->columns / task->slices;
   size_t block = TOKEN_BLOCK_BYTES / task->operand_stride / TILE_TOKENS * TILE_TOKENS;
   if (block < TILE_TOKENS) block = TILE_TOKENS;
   tile t = {
-      .weight_stride = task->columns * width,
+      .weight_stride = task->row_stride,
       .operand_stride = task->operand_stride,
-      .columns = task->columns,
       .output_stride = task->output_stride,
   };
   for (size_t begin = token0; begin < token1; begin += block) {
@@ -139,25 +137,29 @@ static void run_linear(
       size_t rows = row1 - row < step ? row1 - row : step;
       t.weights = (const uint8_t *)task->values + row * t.weight_stride;
       for (size_t i = 0; i < rows; i++)
-        t.scales[i] = task->scales + (row + i) / CK_SCALE_BLOCK * scale_blocks;
+        t.scales[i] = task->scales + (row + i) / CK_SCALE_BLOCK * task->scale_stride;
       for (size_t token = begin; token < end; token += TILE_TOKENS) {
         size_t tokens = end - token < TILE_TOKENS ? end - token : TILE_TOKENS;
         t.operand = (const uint8_t *)task->operand + token * task->operand_stride;
         t.output = task->output + token * task->output_stride + row;
-        tiles[rows - 1][tokens - 1](&t);
+        for (t.begin = 0; t.begin < task->columns; t.begin = t.end) {
+          t.end = t.begin + slice;
+          tiles[rows - 1][tokens - 1](&t);
+          t.output += task->slice_stride;
+        }
       }
     }
   }
 }
 
-#define LINEAR(name, width)                                                               \
+#define LINEAR(name)                                                                      \
   void ck_avx2_linear_##name(                                                             \
       const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,      \
       void *scratch) {                                                                    \
     (void)scratch;                                                                        \
-    run_linear(task, name##_tiles, width, row0, row1, token0, token1);                    \
+    run_linear(task, name##_tiles, row0, row1, token0, token1);                           \
   }
-LINEAR(float32, 4)
-LINEAR(bfloat16, 2)
-LINEAR(e4m3, 1)
+LINEAR(float32)
+LINEAR(bfloat16)
+LINEAR(e4m3)
 #endif

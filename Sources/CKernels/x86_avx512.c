@@ -37,37 +37,35 @@ CK_AVX512_INLINE __m256i low_half(__m512 x, __m256i high) {
 }
 
 CK_AVX512_INLINE void prepare_bfloat16(
-    uint16_t *row, const float *source, size_t columns, size_t bytes, int pair, int split) {
+    uint16_t *row, const float *source, size_t begin, size_t end, size_t bytes, int pair,
+    int split) {
   uint16_t *low = row + bytes / 4;
-  size_t count = (pair ? bytes / 2 : bytes) / 2, k = 0;
-  for (; k < columns; k += 64) {
+  for (size_t k = begin; k < end; k += 64) {
     __m256i high[4], rest[4];
     CK_UNROLL for (int i = 0; i < 4; i++) {
       size_t at = k + 16 * (size_t)i;
-      __mmask16 mask = at < columns ? tail_mask16(columns - at) : 0;
-      __m512 x = _mm512_maskz_loadu_ps(mask, source + at);
+      __mmask16 mask = at < end ? tail_mask16(end - at) : 0;
+      __m512 x = _mm512_maskz_loadu_ps(mask, source + (at - begin));
       high[i] = round16(x);
       if (pair) rest[i] = low_half(x, high[i]);
     }
     pack64(row + k, high, split);
     if (pair) pack64(low + k, rest, split);
   }
-  if (k < count) memset(row + k, 0, 2 * (count - k));
-  if (pair && k < count) memset(low + k, 0, 2 * (count - k));
 }
 
 CK_AVX512 static void prepare(
-    int32_t kind, void *row, const float *source, size_t columns) {
-  size_t bytes = ck_operand_bytes(kind, columns);
+    int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
+    size_t columns) {
+  (void)columns;
   switch (kind) {
-  case CK_OPERAND_BFLOAT16: prepare_bfloat16(row, source, columns, bytes, 0, 0); break;
-  case CK_OPERAND_PAIR: prepare_bfloat16(row, source, columns, bytes, 1, 0); break;
-  case CK_OPERAND_SPLIT_BFLOAT16: prepare_bfloat16(row, source, columns, bytes, 0, 1); break;
-  case CK_OPERAND_SPLIT_PAIR: prepare_bfloat16(row, source, columns, bytes, 1, 1); break;
+  case CK_OPERAND_BFLOAT16: prepare_bfloat16(row, source, begin, end, bytes, 0, 0); break;
+  case CK_OPERAND_PAIR: prepare_bfloat16(row, source, begin, end, bytes, 1, 0); break;
+  case CK_OPERAND_SPLIT_BFLOAT16: prepare_bfloat16(row, source, begin, end, bytes, 0, 1); break;
+  case CK_OPERAND_SPLIT_PAIR: prepare_bfloat16(row, source, begin, end, bytes, 1, 1); break;
   default:
-    for (size_t k = 0; k < bytes / 4; k += 16) {
-      __mmask16 mask = k < columns ? tail_mask16(columns - k) : 0;
-      __m512 x = _mm512_maskz_loadu_ps(mask, source + k);
+    for (size_t k = begin; k < end; k += 16) {
+      __m512 x = _mm512_maskz_loadu_ps(tail_mask16(end - k), source + (k - begin));
       if (kind == CK_OPERAND_ROUNDED) x = widen16(round16(x));
       _mm512_store_ps((float *)row + k, x);
     }
@@ -158,9 +156,35 @@ CK_AVX512 static void add(float *y, const float *x, size_t count) {
   EACH16(count) STORE(y, _mm512_add_ps(LOAD(y), LOAD(x)));
 }
 
-CK_AVX512 static void add_scaled(float *y, const float *x, float factor, size_t count) {
-  __m512 f = _mm512_set1_ps(factor);
-  EACH16(count) STORE(y, _mm512_fmadd_ps(LOAD(x), f, LOAD(y)));
+// 16 elements of a slice.
+CK_AVX512_INLINE __m512 slice_sum(
+    const float *slots, size_t stride, const ck_term *terms, size_t term_count, __mmask16 mask) {
+  __m512 stack[CK_TREE_DEPTH], top = _mm512_setzero_ps();
+  size_t depth = 0;
+  for (size_t t = 0; t < term_count; t++) {
+    if (t > 0) stack[depth++] = top;
+    __m512 v = _mm512_maskz_loadu_ps(mask, slots + terms[t].slot * stride);
+    top = _mm512_mul_ps(v, _mm512_set1_ps(terms[t].factor));
+    for (uint32_t i = 0; i < terms[t].adds; i++) top = _mm512_add_ps(stack[--depth], top);
+  }
+  return top;
+}
+
+CK_AVX512 static void combine(
+    float *output, size_t output_stride, const float *slots, size_t slices, size_t count,
+    const ck_term *terms, size_t term_count) {
+  EACH16(count) {
+    __m512 sums[CK_MAX_SLICES];
+    for (size_t s = 0; s < slices; s++) {
+      sums[s] = slice_sum(slots + s * count + i, slices * count, terms, term_count, mask);
+      if (output_stride > 0) STORE(output + s * output_stride, sums[s]);
+    }
+    if (output_stride > 0) continue;
+    for (size_t half = slices; half > 1; half /= 2)
+      for (size_t s = 0; s < half / 2; s++)
+        sums[s] = _mm512_add_ps(sums[2 * s], sums[2 * s + 1]);
+    STORE(output, sums[0]);
+  }
 }
 
 CK_AVX512 static void round_bfloat16(float *y, const float *x, size_t count) {
@@ -205,7 +229,7 @@ const ck_kernels ck_avx512 = {
     .rotary = rotary,
     .swiglu = swiglu,
     .add = add,
-    .add_scaled = add_scaled,
+    .combine = combine,
     .round_bfloat16 = round_bfloat16,
     .widen = widen,
     .log_sum_exp = log_sum_exp,

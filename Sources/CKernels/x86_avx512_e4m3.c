@@ -81,8 +81,7 @@ CK_AVX512_INLINE __m512 block_factor(const uint8_t *scales, size_t block) {
 }
 
 static const uint8_t *row_scales(const ck_linear *task, size_t row) {
-  size_t blocks = (task->columns + CK_SCALE_BLOCK - 1) / CK_SCALE_BLOCK;
-  return (const uint8_t *)task->scales + 4 * (row / CK_SCALE_BLOCK * blocks);
+  return (const uint8_t *)task->scales + 4 * (row / CK_SCALE_BLOCK * task->scale_stride);
 }
 
 // ---- Few prepared rows: a row of weights at a time, widened in registers.
@@ -107,24 +106,26 @@ CK_AVX512_INLINE void stream_block(
 
 CK_AVX512_INLINE void stream(
     const ck_linear *task, size_t row0, size_t row1, size_t token, int tokens, int parts) {
-  size_t columns = task->columns, stride = task->operand_stride / (size_t)parts;
+  size_t slice = task->columns / task->slices, stride = task->operand_stride / (size_t)parts;
   const uint8_t *operand = (const uint8_t *)task->operand + token * task->operand_stride;
   for (size_t row = row0; row < row1; row++) {
-    const uint8_t *w = (const uint8_t *)task->values + row * columns, *x = operand;
+    const uint8_t *w = (const uint8_t *)task->values + row * task->row_stride, *x = operand;
     const uint8_t *scales = row_scales(task, row);
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (size_t k = 0; k < columns; k += CK_SCALE_BLOCK, x += 2 * CK_SCALE_BLOCK, scales += 4) {
-      __m512 partial[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-      if (columns - k >= CK_SCALE_BLOCK)
-        stream_block(w + k, CK_SCALE_BLOCK, x, stride, tokens, parts, partial);
-      else
-        stream_block(w + k, columns - k, x, stride, tokens, parts, partial);
-      CK_UNROLL for (int j = 0; j < tokens; j++)
-        sums[j] = _mm512_fmadd_ps(partial[j], block_factor(scales, 0), sums[j]);
-    }
     float *output = task->output + token * task->output_stride + row;
-    CK_UNROLL for (int j = 0; j < tokens; j++)
-      output[(size_t)j * task->output_stride] = lanes_sum(sums[j]) * 256;
+    for (size_t s = 0; s < task->slices; s++, w += slice, output += task->slice_stride) {
+      __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+      for (size_t k = 0; k < slice; k += CK_SCALE_BLOCK, x += 2 * CK_SCALE_BLOCK, scales += 4) {
+        __m512 partial[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        if (slice - k >= CK_SCALE_BLOCK)
+          stream_block(w + k, CK_SCALE_BLOCK, x, stride, tokens, parts, partial);
+        else
+          stream_block(w + k, slice - k, x, stride, tokens, parts, partial);
+        CK_UNROLL for (int j = 0; j < tokens; j++)
+          sums[j] = _mm512_fmadd_ps(partial[j], block_factor(scales, 0), sums[j]);
+      }
+      CK_UNROLL for (int j = 0; j < tokens; j++)
+        output[(size_t)j * task->output_stride] = lanes_sum(sums[j]) * 256;
+    }
   }
 }
 
@@ -136,7 +137,7 @@ typedef struct {
   const uint8_t *operand;  // first prepared row
   size_t operand_stride;   // bytes from prepared row to prepared row
   size_t begin, end;       // columns
-  int last;                // the block that ends the row
+  int first, last;         // the block that begins, that ends a slice
   const uint8_t *scales[TILE_ROWS];
   float *sums;             // [rows][sum_stride] vectors, between blocks
   size_t sum_stride;
@@ -204,8 +205,8 @@ CK_AVX512_INLINE void wide_tile(const tile *t, int rows, int tokens, int parts) 
   __m512 sums[TILE_ROWS][TILE_TOKENS];
   CK_UNROLL for (int i = 0; i < rows; i++)
     CK_UNROLL for (int j = 0; j < tokens; j++)
-      sums[i][j] = t->begin == 0 ? _mm512_setzero_ps()
-                                 : _mm512_load_ps(t->sums + 16 * (i * t->sum_stride + j));
+      sums[i][j] = t->first ? _mm512_setzero_ps()
+                            : _mm512_load_ps(t->sums + 16 * (i * t->sum_stride + j));
   size_t k = t->begin;
   for (; k + CK_SCALE_BLOCK <= t->end; k += CK_SCALE_BLOCK)
     wide_block(t, k, 1, rows, tokens, parts, sums);
@@ -254,12 +255,15 @@ static void run_tiles(
     const wide_run *run, size_t row, size_t rows, size_t begin, size_t end, size_t token0,
     size_t token1) {
   const ck_linear *task = run->task;
+  size_t slice = task->columns / task->slices;
+  float *output = task->output + begin / slice * task->slice_stride;
   tile t = {
       .wide_stride = run->wide_stride,
       .operand_stride = task->operand_stride / run->parts,
       .begin = begin,
       .end = end,
-      .last = end == task->columns,
+      .first = begin % slice == 0,
+      .last = end % slice == 0,
       .sum_stride = token1 - token0,
       .output_stride = task->output_stride,
   };
@@ -271,26 +275,32 @@ static void run_tiles(
       size_t count = token1 - token < TILE_TOKENS ? token1 - token : TILE_TOKENS;
       t.operand = (const uint8_t *)task->operand + token * task->operand_stride;
       t.sums = run->sums + 16 * (i * t.sum_stride + token - token0);
-      t.output = task->output + token * task->output_stride + row + i;
+      t.output = output + token * task->output_stride + row + i;
       tiles[run->parts - 1][step == 1][count - 1](&t);
     }
     i += step;
   }
 }
 
+// Where the block of columns from `begin` ends: within its slice.
+static size_t block_end(const ck_linear *task, size_t begin) {
+  size_t slice = task->columns / task->slices, left = slice - begin % slice;
+  return begin + (left < BLOCK_COLUMNS ? left : BLOCK_COLUMNS);
+}
+
 // A few tokens: groups of rows in blocks of columns.
 static void run_blocks(
     wide_run *run, size_t row0, size_t row1, size_t token0, size_t token1) {
-  size_t columns = run->task->columns;
+  size_t columns = run->task->columns, stride = run->task->row_stride;
   const uint8_t *values = run->task->values;
   for (size_t row = row0; row < row1; row += GROUP_ROWS) {
     size_t rows = row1 - row < GROUP_ROWS ? row1 - row : GROUP_ROWS;
-    const uint8_t *ahead = values + (row + rows) * columns;
-    for (size_t begin = 0; begin < columns; begin += BLOCK_COLUMNS) {
-      size_t end = columns - begin < BLOCK_COLUMNS ? columns : begin + BLOCK_COLUMNS;
+    const uint8_t *ahead = values + (row + rows) * stride;
+    for (size_t begin = 0, end; begin < columns; begin = end) {
+      end = block_end(run->task, begin);
       for (size_t i = 0; i < rows; i++, ahead += end - begin)
         widen_row(
-            values + (row + i) * columns + begin, end - begin, run->wide + i * run->wide_stride,
+            values + (row + i) * stride + begin, end - begin, run->wide + i * run->wide_stride,
             ahead);
       run->origin = begin;
       run_tiles(run, row, rows, begin, end, token0, token1);
@@ -301,7 +311,7 @@ static void run_blocks(
 // Many tokens: as many rows as fit are widened once, over all columns.
 static void run_rows(
     const wide_run *run, size_t row0, size_t row1, size_t token0, size_t token1) {
-  size_t columns = run->task->columns;
+  size_t columns = run->task->columns, stride = run->task->row_stride;
   const uint8_t *values = run->task->values;
   size_t block = OPERAND_BLOCK_BYTES / run->task->operand_stride / TILE_TOKENS * TILE_TOKENS;
   size_t group = WIDE_BYTES / run->wide_stride / TILE_ROWS * TILE_ROWS;
@@ -311,13 +321,13 @@ static void run_rows(
   for (size_t row = row0; row < row1; row += group) {
     size_t rows = row1 - row < group ? row1 - row : group;
     for (size_t i = 0; i < rows; i++) {
-      const uint8_t *at = values + (row + i) * columns;
-      widen_row(at, columns, run->wide + i * run->wide_stride, at + 2 * columns);
+      const uint8_t *at = values + (row + i) * stride;
+      widen_row(at, columns, run->wide + i * run->wide_stride, at + 2 * stride);
     }
     for (size_t token = token0; token < token1; token += block) {
       size_t last = token1 - token < block ? token1 : token + block;
-      for (size_t begin = 0; begin < columns; begin += BLOCK_COLUMNS) {
-        size_t end = columns - begin < BLOCK_COLUMNS ? columns : begin + BLOCK_COLUMNS;
+      for (size_t begin = 0, end; begin < columns; begin = end) {
+        end = block_end(run->task, begin);
         run_tiles(run, row, rows, begin, end, token, last);
       }
     }

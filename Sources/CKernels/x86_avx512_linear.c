@@ -31,7 +31,7 @@ typedef struct {
   float *sums;            // [rows][sum_stride] vectors
   size_t sum_stride;      // prepared rows of the token block
   size_t begin, end;      // bytes of each row
-  int last;               // the block that ends the rows
+  int first, last;        // the block that begins, that ends a slice
   float *output;          // [tokens][output_stride]
   size_t output_stride;   // floats
   const uint8_t *ahead;   // what to prefetch meanwhile
@@ -72,8 +72,8 @@ CK_AVX512_INLINE void add_tile(
   __m512 sums[TILE_ROWS][TILE_OPERANDS];
   CK_UNROLL for (int i = 0; i < rows; i++)
     CK_UNROLL for (int j = 0; j < operands; j++)
-      sums[i][j] = t->begin == 0 ? _mm512_setzero_ps()
-                                 : _mm512_load_ps(t->sums + 16 * (i * t->sum_stride + j));
+      sums[i][j] = t->first ? _mm512_setzero_ps()
+                            : _mm512_load_ps(t->sums + 16 * (i * t->sum_stride + j));
   size_t full = t->begin + (t->end - t->begin) / 64 * 64;
   const uint8_t *ahead = t->ahead;
   for (size_t k = t->begin; k < full; k += 64, ahead += 64 * rows) {
@@ -135,16 +135,18 @@ static const tile_fn pair_tiles[3][TILE_OPERANDS] = {
 
 // The rows of a group over all columns, for `operands` prepared rows from t.operand.
 static void run_group(
-    tile t, const tile_fn tiles[3][TILE_OPERANDS], size_t rows, size_t bytes, size_t operands,
-    size_t parts) {
+    tile t, const tile_fn tiles[3][TILE_OPERANDS], size_t rows, size_t bytes, size_t slices,
+    size_t slice_stride, size_t operands, size_t parts) {
   const uint8_t *weights = t.weights, *operand = t.operand;
   const uint8_t *ahead = weights + rows * t.weight_stride;
   float *sums = t.sums, *output = t.output;
+  size_t slice = bytes / slices, slice_end = slice;
   size_t block = operands >= WIDE_OPERANDS ? bytes : BLOCK_BYTES;
   t.sum_stride = operands;
   for (t.begin = 0; t.begin < bytes; t.begin = t.end) {
-    t.end = bytes - t.begin < block ? bytes : t.begin + block;
-    t.last = t.end == bytes;
+    t.first = t.begin + slice == slice_end;
+    t.end = slice_end - t.begin < block ? slice_end : t.begin + block;
+    t.last = t.end == slice_end;
     for (size_t i = 0; i < rows;) {
       size_t step = rows - i >= TILE_ROWS ? TILE_ROWS : 1;
       t.weights = weights + i * t.weight_stride;
@@ -159,13 +161,14 @@ static void run_group(
       ahead += step * (t.end - t.begin);
       i += step;
     }
+    if (t.last) slice_end += slice, output += slice_stride;
   }
 }
 
 static void run_groups(
     const ck_linear *task, const tile_fn tiles[3][TILE_OPERANDS], size_t width, size_t parts,
     size_t row0, size_t row1, size_t token0, size_t token1, void *scratch) {
-  size_t bytes = task->columns * width;
+  size_t bytes = task->columns * width, stride = task->row_stride;
   size_t step = TILE_OPERANDS / parts;
   size_t block = OPERAND_BLOCK_BYTES / task->operand_stride / step * step;
   if (block < step) block = step;
@@ -175,15 +178,16 @@ static void run_groups(
     for (size_t row = row0; row < row1; row += GROUP_ROWS) {
       size_t rows = row1 - row < GROUP_ROWS ? row1 - row : GROUP_ROWS;
       tile t = {
-          .weights = (const uint8_t *)task->values + row * bytes,
-          .weight_stride = bytes,
+          .weights = (const uint8_t *)task->values + row * stride,
+          .weight_stride = stride,
           .operand = (const uint8_t *)task->operand + token * task->operand_stride,
           .operand_stride = task->operand_stride / parts,
           .sums = scratch,
           .output = task->output + token * task->output_stride + row,
           .output_stride = task->output_stride,
       };
-      run_group(t, tiles, rows, bytes, tokens * parts, parts);
+      run_group(
+          t, tiles, rows, bytes, task->slices, task->slice_stride, tokens * parts, parts);
     }
   }
 }
@@ -193,27 +197,33 @@ static void run_groups(
 CK_AVX512_INLINE void stream(
     const ck_linear *task, size_t row0, size_t row1, size_t token, int operands, int parts,
     size_t width) {
-  size_t bytes = task->columns * width, full = bytes / 64 * 64;
+  size_t slice = task->columns / task->slices * width;
   size_t stride = task->operand_stride / (size_t)parts;
   const uint8_t *x = (const uint8_t *)task->operand + token * task->operand_stride;
   float *output = task->output + token * task->output_stride;
   int half = width == 2;
   for (size_t row = row0; row < row1; row++) {
-    const uint8_t *w = (const uint8_t *)task->values + row * bytes;
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (size_t k = 0; k < full; k += 64) {
-      __m512i v = _mm512_loadu_si512(w + k);
-      CK_UNROLL for (int j = 0; j < operands; j++)
-        sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + k), half);
+    const uint8_t *w = (const uint8_t *)task->values + row * task->row_stride;
+    size_t k = 0;
+    for (size_t s = 0; s < task->slices; s++) {
+      size_t end = (s + 1) * slice, full = k + slice / 64 * 64;
+      __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+      for (; k < full; k += 64) {
+        __m512i v = _mm512_loadu_si512(w + k);
+        CK_UNROLL for (int j = 0; j < operands; j++)
+          sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + k), half);
+      }
+      if (k < end) {
+        __m512i v = _mm512_maskz_loadu_epi16(byte_tail(end - k), w + k);
+        CK_UNROLL for (int j = 0; j < operands; j++)
+          sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + k), half);
+        k = end;
+      }
+      float *at = output + s * task->slice_stride + row;
+      if (parts == 2) sums[0] = _mm512_add_ps(sums[0], sums[1]);
+      *at = lanes_sum(sums[0]);
+      if (parts == 1 && operands == 2) at[task->output_stride] = lanes_sum(sums[1]);
     }
-    if (full < bytes) {
-      __m512i v = _mm512_maskz_loadu_epi16(byte_tail(bytes - full), w + full);
-      CK_UNROLL for (int j = 0; j < operands; j++)
-        sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + full), half);
-    }
-    if (parts == 2) sums[0] = _mm512_add_ps(sums[0], sums[1]);
-    output[row] = lanes_sum(sums[0]);
-    if (parts == 1 && operands == 2) output[task->output_stride + row] = lanes_sum(sums[1]);
   }
 }
 

@@ -4,18 +4,19 @@ package import Tensors
 extension Compute {
   /// Prepares rows for matrix products.
   ///
-  /// - Shape: `x` [rowCount, columns] from element `offset`.
+  /// - Shape: `x` [rowCount, columns] from element `offset`; to be multiplied by matrices of
+  ///   `formats`.
   package func prepare(
     _ input: inout LinearInput, from x: borrowing Buffer<Float>, rowCount: Int, columns: Int,
-    at offset: Int = 0
+    at offset: Int = 0, for formats: WeightMatrix.FormatSet = .all
   ) {
     precondition(
       offset >= 0 && offset + rowCount * columns <= x.count, "rows outside the buffer")
-    input.reshape(tokenCount: rowCount, columns: columns)
+    input.reshape(tokenCount: rowCount, columns: columns, formats: formats)
     unsafe prepare(&input, x) { unsafe $0 + offset + $1 * columns }
   }
 
-  /// Prepares the rows of `x` that `rows` lists, in that order; for the tokens of one expert.
+  /// Prepares the rows of `x` that `rows` lists, in that order; for rows whose logits are wanted.
   ///
   /// - Shape: `x` [any, columns].
   package func prepare(
@@ -66,12 +67,9 @@ extension Compute {
       "products outside the buffer")
     unsafe output.withUnsafeMutablePointer { y in
       unsafe input.withRows(for: weights.format) { rows, kind in
-        let task = unsafe ck_linear(
-          values: weights.values.base,
-          scales: weights.scaleInverse?.base.assumingMemoryBound(to: Float.self),
-          columns: weights.columns, operand: rows,
-          operand_stride: ck_operand_bytes(kind, weights.columns), operand_kind: kind,
-          output: y + offset, output_stride: stride)
+        var task = unsafe ck_linear(weights, operand: rows, kind: kind, columns: input.columns)
+        unsafe task.output = y + offset
+        unsafe task.output_stride = stride
         unsafe run(task, weights, tokens: tokens)
       }
     }
@@ -105,14 +103,13 @@ extension Compute {
     for row in rows {
       precondition(row >= 0 && row < weights.rows, "row \(row) outside 0..<\(weights.rows)")
     }
-    let blocks = WeightMatrix.scaleBlockCount(columns)
     unsafe output.withUnsafeMutablePointer { y in
       forEachRange(rows.count, grain: 64) { range, _ in
         for index in range {
           let row = Int(rows[index])
-          let values = unsafe weights.values.base + row * columns * weights.format.byteWidth
+          let values = unsafe weights.values.base + row * weights.stride * weights.format.byteWidth
           let scales = unsafe weights.scaleInverse.map {
-            unsafe ($0.base + row / Int(CK_SCALE_BLOCK) * blocks * 4)
+            unsafe ($0.base + row / Int(CK_SCALE_BLOCK) * weights.scaleStride * 4)
               .assumingMemoryBound(to: Float.self)
           }
           unsafe kernels.table.pointee.widen(
@@ -123,8 +120,20 @@ extension Compute {
   }
 }
 
+extension ck_linear {
+  /// Products with prepared rows of `columns`; the output is to be filled in.
+  init(_ weights: WeightMatrix, operand: UnsafeRawPointer, kind: Int32, columns: Int) {
+    unsafe self.init(
+      values: weights.values.base, row_stride: weights.stride * weights.format.byteWidth,
+      scales: weights.scaleInverse?.base.assumingMemoryBound(to: Float.self),
+      scale_stride: weights.scaleStride, columns: weights.columns, slices: 1, slice_stride: 0,
+      operand: operand, operand_stride: ck_operand_bytes(kind, columns), operand_kind: kind,
+      output: nil, output_stride: 0)
+  }
+}
+
 extension KernelSet {
-  fileprivate func linear(_ format: WeightMatrix.Format) -> ck_linear_fn {
+  func linear(_ format: WeightMatrix.Format) -> ck_linear_fn {
     switch format {
     case .float32: unsafe table.pointee.linear_float32
     case .bfloat16: unsafe table.pointee.linear_bfloat16

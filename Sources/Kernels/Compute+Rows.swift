@@ -107,36 +107,6 @@ extension Compute {
     }
   }
 
-  /// y[rows[i]] += weights[i] · x[i], in the order of i; rows may repeat.
-  ///
-  /// - Shape: `x` [rows.count, columns]; `y` [any, columns].
-  package func addScaled(
-    _ x: borrowing Buffer<Float>, rows: [Int32], weights: [Float], columns: Int,
-    into y: inout Buffer<Float>
-  ) {
-    let available = y.count / columns
-    precondition(
-      rows.count == weights.count && rows.count * columns <= x.count, "rows outside the buffer")
-    for row in rows {
-      precondition(row >= 0 && row < available, "row \(row) outside 0..<\(available)")
-    }
-    let table = unsafe kernels.table
-    // Split by columns, so that repeated rows are added in order.
-    let grain = max(256, (Self.elementGrain / max(1, rows.count) + 63) / 64 * 64)
-    unsafe x.withUnsafePointer { x in
-      unsafe y.withUnsafeMutablePointer { y in
-        forEachRange(columns, grain: grain) { range, _ in
-          for index in rows.indices {
-            let at = range.lowerBound
-            unsafe table.pointee.add_scaled(
-              y + Int(rows[index]) * columns + at, x + index * columns + at, weights[index],
-              range.count)
-          }
-        }
-      }
-    }
-  }
-
   /// Rounds the first `count` elements to BF16 precision, to nearest even, in place.
   package func roundToBFloat16(_ x: inout Buffer<Float>, count: Int) {
     precondition(count <= x.count, "elements outside the buffer")

@@ -68,7 +68,7 @@ package struct KernelBenchmark: ~Copyable {
     let weights = matrix(format, rows: min(fit, rows ?? fit), columns: columns)
     var input = LinearInput(
       kernels: compute.kernels, activation: activation, maxTokens: tokens, maxColumns: columns,
-      formats: [format])
+      formats: WeightMatrix.FormatSet(format))
     var x = Buffer<Float>(count: tokens * columns)
     for index in 0..<x.count { x[index] = Float(index % 101) / 50 - 1 }
     var y = Buffer<Float>(count: tokens * weights.rows)

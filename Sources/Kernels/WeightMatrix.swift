@@ -30,6 +30,9 @@ package struct WeightMatrix: Sendable {
   package let columns: Int
   let values: ByteRegion
   let scaleInverse: ByteRegion?
+  /// Columns from row to row, and factors from 128 rows to the next: those of the whole matrix.
+  let stride: Int
+  let scaleStride: Int
 
   private init(
     format: Format, rows: Int, columns: Int, values: ByteRegion, scaleInverse: ByteRegion?
@@ -43,6 +46,50 @@ package struct WeightMatrix: Sendable {
     self.columns = columns
     self.values = values
     self.scaleInverse = scaleInverse
+    stride = columns
+    scaleStride = Self.scaleBlockCount(columns)
+  }
+
+  /// The part [rows, columns] of `whole`.
+  private init(_ whole: WeightMatrix, rows: Range<Int>, columns: Range<Int>) {
+    let (width, stride) = (whole.format.byteWidth, whole.stride)
+    precondition(
+      rows.lowerBound >= 0 && !rows.isEmpty && rows.upperBound <= whole.rows
+        && columns.lowerBound >= 0 && !columns.isEmpty && columns.upperBound <= whole.columns,
+      "[\(rows), \(columns)] is no part of [\(whole.rows), \(whole.columns)]")
+    let first = (rows.lowerBound * stride + columns.lowerBound) * width
+    let last = ((rows.upperBound - 1) * stride + columns.upperBound) * width
+    format = whole.format
+    self.rows = rows.count
+    self.columns = columns.count
+    values = whole.values[first..<last]
+    self.stride = stride
+    scaleStride = whole.scaleStride
+    let block = Int(CK_SCALE_BLOCK)
+    scaleInverse = whole.scaleInverse.map { scales in
+      precondition(
+        rows.lowerBound % block == 0 && columns.lowerBound % block == 0,
+        "a part of a matrix with a factor per block begins with a block")
+      let first = rows.lowerBound / block * whole.scaleStride + columns.lowerBound / block
+      return scales[4 * first..<scales.byteCount]
+    }
+  }
+
+  /// Some of the rows, in place; of E4M3 the first is a multiple of 128.
+  package func rows(_ range: Range<Int>) -> WeightMatrix {
+    WeightMatrix(self, rows: range, columns: 0..<columns)
+  }
+
+  /// Some of the columns, in place; of E4M3 the first is a multiple of 128.
+  package func columns(_ range: Range<Int>) -> WeightMatrix {
+    WeightMatrix(self, rows: 0..<rows, columns: range)
+  }
+
+  /// How many equal slices the columns are cut into where a sum over them must be divisible: 4, 2
+  /// or 1, whatever leaves whole granules of 32 columns, of 128 where blocks share a factor.
+  package var sliceCount: Int {
+    let granule = scaleInverse == nil ? 32 : Int(CK_SCALE_BLOCK)
+    return [4, 2].first { columns % ($0 * granule) == 0 } ?? 1
   }
 
   /// Float32 weights.
@@ -75,5 +122,27 @@ package struct WeightMatrix: Sendable {
   }
 
   /// Bytes that one product reads: elements and factors.
-  package var byteCount: Int { values.byteCount + (scaleInverse?.byteCount ?? 0) }
+  package var byteCount: Int {
+    let factors = scaleInverse == nil ? 0 : Self.scaleBlockCount(rows) * scaleBlocksPerRow
+    return rows * columns * format.byteWidth + 4 * factors
+  }
+
+  private var scaleBlocksPerRow: Int { Self.scaleBlockCount(columns) }
+
+  /// The format as a set.
+  package var formats: FormatSet { FormatSet(format) }
+
+  /// A set of formats.
+  package struct FormatSet: OptionSet, Sendable {
+    /// Bit n for the format of raw value n.
+    package let rawValue: UInt32
+    /// A set from its bits.
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// The set of one format.
+    package init(_ format: Format) { rawValue = 1 << UInt32(format.rawValue) }
+    /// Every format.
+    package static let all = FormatSet(rawValue: .max)
+    /// Whether a format belongs to the set.
+    package func contains(_ format: Format) -> Bool { isSuperset(of: FormatSet(format)) }
+  }
 }

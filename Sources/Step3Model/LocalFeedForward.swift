@@ -15,9 +15,11 @@ package struct LocalFeedForward: FeedForward, ~Copyable, Sendable {
   ) {
     self.layers = layers
     self.compute = compute
+    var formats: WeightMatrix.FormatSet = []
+    for layer in layers { formats.formUnion(layer.formats) }
     scratch = FeedForwardScratch(
       tokenLimit: tokenLimit, configuration: configuration, activation: activation,
-      compute: compute)
+      compute: compute, formats: formats)
   }
 
   /// Does nothing: the work is done by `collect`.

@@ -17,7 +17,8 @@ package struct Routing: ~Copyable, Sendable {
   /// Their weights, [T, K].
   package var weights: Buffer<Float>
 
-  init(tokenLimit: Int, expertsPerToken: Int) {
+  /// Room for `tokenLimit` tokens.
+  package init(tokenLimit: Int, expertsPerToken: Int) {
     self.expertsPerToken = expertsPerToken
     experts = Buffer(count: tokenLimit * expertsPerToken)
     weights = Buffer(count: tokenLimit * expertsPerToken)

@@ -41,7 +41,7 @@ private func product(
 ) -> [UInt32] {
   var input = LinearInput(
     kernels: compute.kernels, activation: activation, maxTokens: tokens,
-    maxColumns: weights.columns, formats: [weights.format])
+    maxColumns: weights.columns, formats: weights.formats)
   let source = Buffer<Float>(x)
   compute.prepare(&input, from: source, rowCount: tokens, columns: weights.columns)
   var output = Buffer<Float>(count: tokens * weights.rows)
@@ -159,7 +159,7 @@ private func product(
     let x = numbers.floats(6 * 50)
     let whole = product(compute, matrix.weights, x, tokens: 6, .bfloat16)
     var input = LinearInput(
-      kernels: set, activation: .bfloat16, maxTokens: 6, maxColumns: 50, formats: [.bfloat16])
+      kernels: set, activation: .bfloat16, maxTokens: 6, maxColumns: 50, formats: .init(.bfloat16))
     let source = Buffer<Float>(x)
     compute.prepare(&input, from: source, rows: [5, 0, 2], columns: 50)
     var output = Buffer<Float>(count: 60)

@@ -45,11 +45,15 @@
 #define CK_PARTITION 512          // attention: positions that share one softmax pass
 #define CK_LINEAR_SCRATCH 1441792 // bytes of scratch that a linear entry may use
 
-// output[t][n] = sum over k of values[n][k] * operand[t][k]
+// output[t][n] = sum over k of values[n][k] * operand[t][k], over each slice of k by itself
 typedef struct {
   const void *values;     // [rows][columns], any address
+  size_t row_stride;      // bytes from row to row
   const float *scales;    // E4M3: [ceil(rows / 128)][ceil(columns / 128)], any address
+  size_t scale_stride;    // factors from 128 rows to the next
   size_t columns;
+  size_t slices;          // equal parts of the columns; 1, or each a multiple of 32 (E4M3: 128)
+  size_t slice_stride;    // floats of output from slice to slice
   const void *operand;    // prepared rows
   size_t operand_stride;  // bytes from token to token (a PAIR token is two rows of half of it)
   int32_t operand_kind;
@@ -83,12 +87,25 @@ typedef void (*ck_attend_fn)(
     const ck_kv *kv, const float *queries, size_t count, size_t start, size_t visible,
     float scale, float *out, void *scratch);
 
+// One term of a sum over a binary tree, in the order of its leaves.
+typedef struct {
+  uint32_t slot;  // which slot of partial results
+  uint32_t adds;  // how many sums end with this term
+  float factor;
+} ck_term;
+
+#define CK_TREE_DEPTH 40   // terms that may wait for their partner
+#define CK_MAX_SLICES 4    // a power of two
+
 typedef struct CK_SENDABLE {
   const char *name;
   // Which operand layout a weight format wants for an activation type.
   int32_t (*operand_kind)(int32_t format, int32_t activation);
-  // Converts one row of float32 into an operand row, padding included.
-  void (*prepare)(int32_t kind, void *row, const float *source, size_t columns);
+  // Converts columns [begin, end) of a row of float32, which begin at `source`, into an operand row
+  // of `bytes`; both are multiples of 64, or `end` is `columns` and the padding is written too.
+  void (*prepare)(
+      int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
+      size_t columns);
   ck_linear_fn linear_float32;
   ck_linear_fn linear_bfloat16;
   ck_linear_fn linear_e4m3;
@@ -111,8 +128,11 @@ typedef struct CK_SENDABLE {
   void (*swiglu)(float *y, const float *gate, const float *up, size_t count);
   // y += x
   void (*add)(float *y, const float *x, size_t count);
-  // y += factor * x
-  void (*add_scaled)(float *y, const float *x, float factor, size_t count);
+  // For each slice: the tree sum of factor * slots[slot][slice][0..<count]; written to
+  // output + slice * output_stride, or, when that is 0, summed over the slices as a binary tree.
+  void (*combine)(
+      float *output, size_t output_stride, const float *slots, size_t slices, size_t count,
+      const ck_term *terms, size_t term_count);
   // y = x rounded to bfloat16, to nearest even
   void (*round_bfloat16)(float *y, const float *x, size_t count);
   // y = one row of weights widened; scales is the row's own row of blocks (E4M3)
