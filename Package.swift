@@ -120,6 +120,9 @@ let package = Package(
     .target(
       name: "DisaggregationTestSupport", dependencies: ["Disaggregation", "Tensors"],
       path: "Tests/DisaggregationTestSupport", swiftSettings: settings),
+    .executableTarget(
+      name: "TransportPeer", dependencies: ["Disaggregation", "UCXTransport"],
+      path: "Tests/TransportPeer", swiftSettings: settings),
     tests("JSONScanningTests", imports: ["JSONScanning"]),
     tests("ModelConfigurationTests", imports: ["ModelConfiguration", "JSONScanning"]),
     tests("TensorsTests", imports: ["Tensors", "TestSupport"]),

@@ -14,9 +14,14 @@ final class UCXContext: @unchecked Sendable {
   let name: String
 
   /// Makes a context with these variables in place of the environment's.
-  init(name: String, variables: [(name: String, value: String)]) throws(TransportError) {
+  init(
+    name: String, variables: [(name: String, value: String)], settings: UCXSettings
+  ) throws(TransportError) {
     self.name = name
     _ = Self.silenced
+    for variable in settings.processVariables {
+      unsafe setenv("UCX_" + variable.name, variable.value, 1)
+    }
     var config: OpaquePointer?
     try check(unsafe ucp_config_read(nil, nil, &config), "reading the configuration")
     guard let config = unsafe config else { throw .unavailable(reason: "no configuration") }

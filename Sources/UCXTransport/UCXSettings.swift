@@ -44,13 +44,11 @@ package struct UCXSettings: Sendable, Equatable {
   /// The library's variables for peers on this machine.
   ///
   /// Shared memory carries the data and TCP over the loopback device the connection itself: by it
-  /// the death of a peer is noticed. Without `…_ERROR_HANDLING` the library drops shared memory
-  /// from every endpoint that reports failures. XPMEM stays out: a dying peer's memory would be a
-  /// bus error here.
+  /// the death of a peer is noticed. XPMEM stays out: a dying peer's memory would be a bus error
+  /// here.
   var localVariables: [(name: String, value: String)] {
     common + [
       ("TLS", "posix,cma,tcp"), ("NET_DEVICES", "lo"),
-      ("POSIX_ERROR_HANDLING", "y"), ("SYSV_ERROR_HANDLING", "y"),
       ("RNDV_THRESH", "\(localRendezvousByteCount)"),
     ]
   }
@@ -64,7 +62,6 @@ package struct UCXSettings: Sendable, Equatable {
       common + [
         ("TLS", hasRDMA ? "rc,ud,tcp" : "tcp"),
         ("RNDV_THRESH", hasRDMA ? "auto" : "inf"),
-        ("TCP_KEEPIDLE", "1s"), ("TCP_KEEPINTVL", "1s"),
       ]
     let chosen = devices.isEmpty ? [device].compactMap { $0 } : devices
     if !chosen.isEmpty { variables.append(("NET_DEVICES", chosen.joined(separator: ","))) }
@@ -72,10 +69,21 @@ package struct UCXSettings: Sendable, Equatable {
   }
 
   private var common: [(name: String, value: String)] {
-    var variables = [
+    [
       ("MAX_RNDV_RAILS", "1"), ("MAX_EAGER_RAILS", "1"),
       ("KEEPALIVE_INTERVAL", "\(keepalive / .milliseconds(1))ms"),
-      ("TCP_CM_REUSEADDR", "y"), ("WARN_UNUSED_ENV_VARS", "n"),
+    ]
+  }
+
+  /// Variables that the library's transports read from the environment alone, whatever a context's
+  /// configuration says (as of 1.13): set there by the program, for the whole process.
+  ///
+  /// Without the first two the library drops shared memory, or copying between processes, from
+  /// every endpoint that reports its peer's failure, and takes TCP in their place.
+  var processVariables: [(name: String, value: String)] {
+    var variables = [
+      ("POSIX_ERROR_HANDLING", "y"), ("CMA_MEMORY_INVALIDATE", "y"), ("TCP_CM_REUSEADDR", "y"),
+      ("TCP_KEEPIDLE", "1s"), ("TCP_KEEPINTVL", "1s"), ("WARN_UNUSED_ENV_VARS", "n"),
     ]
     if let ports = dataPorts {
       variables.append(("TCP_PORT_RANGE", "\(ports.lowerBound)-\(ports.upperBound)"))

@@ -51,7 +51,9 @@ package final class UCXTransport: Transport {
     local =
       settings.reach == .network
       ? nil
-      : try UCXWorker(UCXContext(name: "shared-memory", variables: settings.localVariables))
+      : try UCXWorker(
+        UCXContext(
+          name: "shared-memory", variables: settings.localVariables, settings: settings))
     guard settings.reach != .thisMachine else {
       network = nil
       return
@@ -60,7 +62,8 @@ package final class UCXTransport: Transport {
     network = try UCXWorker(
       UCXContext(
         name: "network",
-        variables: settings.networkVariables(device: device, hasRDMA: Self.hasRDMA)))
+        variables: settings.networkVariables(device: device, hasRDMA: Self.hasRDMA),
+        settings: settings))
   }
 
   deinit {

@@ -23,7 +23,7 @@ package enum Step3ProcessError: Error, CustomStringConvertible {
   package var description: String {
     switch self {
     case .notBuilt(let path):
-      "\(path) is missing: run `swift build -c release` first"
+      "\(path) is missing: run `swift build` first, in the tests' configuration"
     case .stillRunning(let arguments, let output, let errors):
       "step3 \(arguments.joined(separator: " ")) did not end; it wrote:\n\(output)\n\(errors)"
     }
@@ -40,10 +40,18 @@ package final class Step3Process: @unchecked Sendable {
   private let folder: TemporaryFolder
   private let arguments: [String]
 
-  /// The binary of the release build.
-  package static var executable: URL {
-    Fixtures.packageRoot.appendingPathComponent(".build/release/step3")
+  /// Where the programs of this build are: the release build's, or the debug build's for tests that
+  /// are built so.
+  package static var buildFolder: URL {
+    #if DEBUG
+      Fixtures.packageRoot.appendingPathComponent(".build/debug")
+    #else
+      Fixtures.packageRoot.appendingPathComponent(".build/release")
+    #endif
   }
+
+  /// The binary.
+  package static var executable: URL { buildFolder.appendingPathComponent("step3") }
 
   /// Starts the binary with these arguments.
   ///
