@@ -46,7 +46,7 @@ package struct ModelFolder: Sendable {
       ? configuration.endOfSequenceIDs : generation.endOfSequenceIDs
   }
 
-  private static func readConfiguration(
+  static func readConfiguration(
     _ path: String
   ) throws(ConfigurationError) -> Step3Configuration {
     guard let json = try readJSON(path) else { throw .missingFile(path: path) }
@@ -83,7 +83,7 @@ package struct GenerationConfiguration: Sendable, Equatable {
 }
 
 /// The JSON in a file, nil when there is no such file.
-private func readJSON(_ path: String) throws(ConfigurationError) -> JSONValue? {
+func readJSON(_ path: String) throws(ConfigurationError) -> JSONValue? {
   guard let data = FileManager.default.contents(atPath: path) else {
     if FileManager.default.fileExists(atPath: path) {
       throw .notJSON(path: path, reason: "it cannot be read")

@@ -16,6 +16,7 @@ struct Step3Command {
       TokenizeCommand.self,
       ChatTemplateCommand.self,
       ScoreCommand.self,
+      ImageCommand.self,
       EvalPerplexityCommand.self,
       ServeCommand.self,
       BenchLimitsCommand.self,

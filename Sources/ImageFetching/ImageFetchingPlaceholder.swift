@@ -1,1 +1,0 @@
-// Images from the network, within limits.

@@ -1,0 +1,89 @@
+import CommandLineInterface
+import ImageProcessing
+import Inference
+import Kernels
+import ModelConfiguration
+import Tensors
+
+/// Flags of every command that takes images.
+enum ImageFlags {
+  static let windowRule = Flag.choice(
+    "image-window-rule", WholeImageRule.allCases.map(\.rawValue), default: "up-to",
+    help: "keep images whole whose long side is up to, or below, the threshold of 728 pixels")
+  static let crops = Flag.toggle(
+    "image-crops", default: true, help: "cut large images into crops, as the model expects")
+  static let transparency = Flag.choice(
+    "image-transparency", TransparencyRule.allCases.map(\.rawValue), default: "over-white",
+    help: "blend transparent images over white, or drop their transparency")
+  static let pixelLimit = Flag.integer(
+    "image-max-pixels", in: 1...2_000_000_000, default: ImageLimits().pixelCount,
+    help: "the most pixels of one image")
+  static let all = [windowRule, crops, transparency, pixelLimit]
+
+  /// The limits that the flags ask for.
+  static func limits(_ arguments: ParsedArguments) -> ImageLimits {
+    var limits = ImageLimits()
+    limits.pixelCount = arguments.integer(pixelLimit.name)
+    return limits
+  }
+
+  /// A decoder as the flags ask for it.
+  static func decoder(_ arguments: ParsedArguments) -> ImageDecoder {
+    ImageDecoder(
+      limits: limits(arguments), transparency: arguments.choice(transparency.name))
+  }
+
+  /// The preprocessor of the checkpoint, changed as the flags ask for.
+  static func preprocessor(_ arguments: ParsedArguments) throws -> ImagePreprocessor {
+    guard var configuration = try ModelFolder.imagePreprocessing(directory: arguments.model) else {
+      throw CommandFailure(
+        .modelFiles, code: "no_vision",
+        "\(arguments.model): this checkpoint reads text only; images need one with a "
+          + "vision_config (Step3VLForConditionalGeneration)")
+    }
+    if arguments.isGiven(windowRule.name) {
+      configuration.wholeImageRule = arguments.choice(windowRule.name)
+    }
+    if !arguments.isOn(crops.name) { configuration.cropsPatches = false }
+    return ImagePreprocessor(
+      configuration: configuration, limits: limits(arguments),
+      threadCount: arguments.threads ?? usableCores().count)
+  }
+
+  /// The bytes of an image file, not more than the limit.
+  static func bytes(_ path: String, limits: ImageLimits) throws -> [UInt8] {
+    let file: MappedFile
+    do { file = try MappedFile(path: path) } catch {
+      throw CommandFailure(.usage, code: error.code, "\(error)")
+    }
+    guard file.byteCount <= limits.byteCount else {
+      throw ImageFileError(
+        path: path, error: .tooManyBytes(count: file.byteCount, limit: limits.byteCount))
+    }
+    return file.contents.bytes()
+  }
+}
+
+/// What was wrong with which image.
+struct ImageFileError: CommandError, Equatable {
+  let path: String
+  let error: ImageError
+
+  var exitCode: ExitCode { .failed }
+  var code: String { error.code }
+  var description: String { "\(path): \(error)" }
+}
+
+extension ImageError {
+  /// The `code` of the error's JSON form.
+  var code: String {
+    switch self {
+    case .empty, .unknownFormat: "not_an_image"
+    case .unsupported: "unsupported_image"
+    case .truncated: "truncated_image"
+    case .damaged: "damaged_image"
+    case .tooManyBytes, .tooManyPixels, .sideTooLong, .tooSlow, .outOfMemory: "image_too_large"
+    case .tooThin, .tooManyCrops: "image_too_thin"
+    }
+  }
+}
