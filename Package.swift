@@ -181,7 +181,8 @@ let package = Package(
     tests(
       "ServingTests",
       imports: [
-        "Serving", "ConstrainedDecoding", "Inference", "Sampling", "JSONScanning", "TestSupport",
+        "Serving", "ClusterControl", "ConstrainedDecoding", "Inference", "Sampling",
+        "JSONScanning", "TestSupport",
       ]),
     tests("EndToEndTests", imports: ["Tensors", "TestSupport"]),
   ],

@@ -69,6 +69,13 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
   private func start(_ request: GenerationRequest, _ handler: @escaping EventHandler) {
     let number = nextNumber
     nextNumber += 1
+    var runtime = RequestRuntime(request, facts: facts, now: now, handler: handler)
+    // An answer that was over when it was handed on, before anybody was told.
+    if request.resumedTokenCount > 0, let reason = runtime.choices[0].finishReason {
+      mailbox.forget(request.id)
+      runtime.finish(0, reason)
+      return
+    }
     do throws(AdmissionRefusal) {
       try scheduler.submit(
         SchedulingRequest(
@@ -83,7 +90,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
       return
     }
     numbers[request.id] = number
-    requests[number] = RequestRuntime(request, facts: facts, now: now, handler: handler)
+    requests[number] = runtime
   }
 
   /// Ends a request that never began.

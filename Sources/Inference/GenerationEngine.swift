@@ -29,6 +29,42 @@ package protocol GenerationEngine: Sendable {
 
   /// Takes no new requests from now on; those in flight go on.
   func drain()
+
+  /// The processes that this one depends on; none for an engine of its own.
+  var peers: [EnginePeer] { get }
+
+  /// How often requests have gone on at another process; nil where there is only one.
+  var failoverCount: Int? { get }
+}
+
+extension GenerationEngine {
+  /// An engine of its own has no peers.
+  package var peers: [EnginePeer] { [] }
+  /// An engine of its own has nowhere to go on.
+  package var failoverCount: Int? { nil }
+}
+
+/// A process that an engine depends on.
+package struct EnginePeer: Sendable, Equatable {
+  /// Its name in the cluster file.
+  package var id: String
+  /// What it does: "attention" or "ffn".
+  package var role: String
+  /// Whether it takes part.
+  package var isUp: Bool
+  /// Whether nothing works while it is missing, for no other stands in.
+  package var isNeeded: Bool
+  /// Why it does not take part; empty when it does.
+  package var reason: String
+
+  /// A peer and how it stands.
+  package init(id: String, role: String, isUp: Bool, isNeeded: Bool, reason: String = "") {
+    self.id = id
+    self.role = role
+    self.isUp = isUp
+    self.isNeeded = isNeeded
+    self.reason = reason
+  }
 }
 
 /// Facts of a loaded model that requests are checked against.

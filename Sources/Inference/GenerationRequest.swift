@@ -36,6 +36,10 @@ package struct GenerationRequest: Sendable {
   package var thinkEnd: [Int]
   /// Which tokens the answer may consist of; nil for all.
   package var constraint: (any TokenConstraint)?
+  /// How many of the prompt's last tokens are the beginning of the answer, generated elsewhere
+  /// before: the one choice goes on behind them as if it had generated them itself, and
+  /// `maximumTokens` counts what is still to come.
+  package var resumedTokenCount = 0
 
   package init(
     id: String, prompt: [Int], sampling: SamplingParameters, seed: UInt64, choiceCount: Int = 1,

@@ -5,8 +5,12 @@ package struct GrammarConstraint: TokenConstraint {
   private var matcher: GrammarMatcher
   private var mask: TokenMask
 
+  /// What the grammar was compiled from, to compile it again in another process.
+  package let source: GrammarSource
+
   /// The constraint before the answer's first token.
-  package init(_ grammar: Grammar) {
+  package init(_ grammar: Grammar, source: GrammarSource) {
+    self.source = source
     matcher = GrammarMatcher(grammar)
     mask = TokenMask(vocabularySize: grammar.vocabulary.size)
   }

@@ -181,7 +181,7 @@ extension EngineLoad {
 
 extension GenerationRequest {
   /// Why a model with these facts can never run the request.
-  func failure(_ facts: ModelFacts) -> GenerationFailure? {
+  package func failure(_ facts: ModelFacts) -> GenerationFailure? {
     precondition(choiceCount > 0 && maximumTokens >= 0, "request \(id) asks for nothing")
     if prompt.isEmpty { return .emptyPrompt }
     guard prompt.count <= facts.contextLength - maximumTokens else {

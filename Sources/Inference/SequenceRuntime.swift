@@ -23,14 +23,15 @@ struct SequenceRuntime: Sendable {
   /// Choice `choice` of `request`, before its first token.
   init(_ request: GenerationRequest, choice: Int, facts: ModelFacts) {
     parameters = request.sampling
-    promptCount = request.prompt.count
+    promptCount = request.prompt.count - request.resumedTokenCount
     vocabularySize = facts.vocabularySize
     endOfSequenceIDs = request.ignoreEndOfSequence ? [] : facts.endOfSequenceIDs
     stopTokenIDs = request.stopTokenIDs
     constraint = request.constraint
     thinking = ThinkBlock(end: request.thinkEnd, budget: request.thinkingTokenBudget)
     // Only the repetition penalty looks at the prompt.
-    let prompt = parameters.repetitionPenalty != 1 ? request.prompt : []
+    let prompt =
+      parameters.repetitionPenalty != 1 ? Array(request.prompt.prefix(promptCount)) : []
     // An end that the vocabulary lacks can never be chosen, so it needs no forbidding either.
     let stops = (endOfSequenceIDs + stopTokenIDs).filter { $0 < facts.vocabularySize }
     context = SamplingContext(
@@ -42,6 +43,9 @@ struct SequenceRuntime: Sendable {
       : Self.mask(
         without: stops + facts.endOfSequenceIDs.filter { $0 < facts.vocabularySize },
         count: facts.vocabularySize)
+    for token in request.prompt.suffix(request.resumedTokenCount) where finishReason == nil {
+      accept(token)
+    }
   }
 
   /// Chooses the token after `logits` [V], or takes the one that is forced, and moves on by it.

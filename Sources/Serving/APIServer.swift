@@ -5,6 +5,8 @@ import JSONScanning
 package final class APIServer: HTTPHandler {
   private let context: APIContext
   private let log: @Sendable (RequestRecord) -> Void
+  /// For attention nodes of a cluster.
+  private let clusterRoutes: ClusterRoutes?
 
   /// A server for `engine`; `log` is told of every request that is over, from any thread.
   package init(
@@ -12,6 +14,7 @@ package final class APIServer: HTTPHandler {
     log: @escaping @Sendable (RequestRecord) -> Void = { _ in }
   ) {
     context = APIContext(engine: engine, settings: settings)
+    clusterRoutes = settings.clusterKey.map(ClusterRoutes.init)
     self.log = log
   }
 
@@ -24,6 +27,7 @@ package final class APIServer: HTTPHandler {
 
   /// Answers what needs no generation: health, errors, pages.
   package func immediate(_ request: HTTPRequest) -> HTTPResponse? {
+    if clusterRoutes != nil && request.path.hasPrefix("/cluster/") { return nil }
     guard let (route, _) = Route.match(request.path) else {
       return failure(.unknownPath(path: request.path), request)
     }
@@ -92,6 +96,9 @@ package final class APIServer: HTTPHandler {
   package func handle(_ exchange: HTTPExchange) async {
     let started = ContinuousClock.now
     let request = exchange.request
+    if let clusterRoutes, request.path.hasPrefix("/cluster/") {
+      return await clusterRoutes.handle(exchange, context)
+    }
     guard let (route, parameter) = Route.match(request.path) else { return }
     var summary = RequestSummary()
     do throws(APIError) {

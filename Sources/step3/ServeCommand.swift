@@ -12,13 +12,16 @@ struct ServeCommand: Command {
   static let specification = CommandSpecification(
     "serve", abstract: "Serve the model to OpenAI, Anthropic and vLLM clients, and a chat page.",
     example: "step3 serve --model DIR --port 8000 --api-key secret", takesModel: true,
-    flags: ServeFlags.all,
+    flags: ServeFlags.all + GatewayServer.flags,
     discussion: """
       The port opens at once; /ready tells when the model is loaded. SIGTERM lets running requests
       finish (up to --shutdown-timeout seconds); a second signal stops at once.
       """)
 
   static func run(_ arguments: ParsedArguments) async throws {
+    if let path = arguments.optionalString("cluster") {
+      return try await GatewayServer.run(arguments, cluster: path)
+    }
     let log = arguments.log
     let settings = try ServeFlags.settings(arguments)
     let options = ServeFlags.engineOptions(arguments)
@@ -71,7 +74,7 @@ struct ServeCommand: Command {
     await listener.stop()
   }
 
-  private static func readTemplate(_ path: String) throws -> ChatTemplate {
+  static func readTemplate(_ path: String) throws -> ChatTemplate {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw CommandFailure(.usage, code: "file_not_found", "\(path): cannot be read")
     }
@@ -95,7 +98,7 @@ struct ServeCommand: Command {
 }
 
 /// The first signal, for whoever awaits it.
-private final class StopSignal: Sendable {
+final class StopSignal: Sendable {
   private let state = Mutex<(code: ExitCode?, waiter: CheckedContinuation<ExitCode, Never>?)>(
     (nil, nil))
 

@@ -227,6 +227,16 @@ struct TestAPI {
     server = try HTTPServer(options: options, handler: api)
   }
 
+  /// A server over another engine, which passes on what scripted ones say.
+  init(over engine: any GenerationEngine, scripted: ScriptedEngine) throws {
+    var options = HTTPServerOptions()
+    options.port = 0
+    self.engine = scripted
+    api = APIServer(engine: engine, settings: APISettings())
+    api.install(ByteText())
+    server = try HTTPServer(options: options, handler: api)
+  }
+
   /// A whole answer, its chunks put together.
   struct Answer {
     var status: Int

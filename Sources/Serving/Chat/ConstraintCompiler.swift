@@ -38,10 +38,13 @@ final class ConstraintCompiler: Sendable {
       key: key, path: "tools", model: model)
   }
 
-  private func compile(
+  /// The grammar for a source, kept under `key`.
+  func compile(
     _ source: GrammarSource, key: String, path: String, model: ServedModel
   ) throws(APIError) -> GrammarConstraint {
-    if let grammar = cache.withLock({ $0[key] }) { return GrammarConstraint(grammar) }
+    if let grammar = cache.withLock({ $0[key] }) {
+      return GrammarConstraint(grammar, source: source)
+    }
     let grammar: Grammar
     do throws(GrammarError) {
       grammar = try Grammar.compile(source, vocabulary: model.text.vocabulary)
@@ -52,7 +55,7 @@ final class ConstraintCompiler: Sendable {
       if cache.count >= Self.capacity { cache.removeAll() }
       cache[key] = grammar
     }
-    return GrammarConstraint(grammar)
+    return GrammarConstraint(grammar, source: source)
   }
 }
 

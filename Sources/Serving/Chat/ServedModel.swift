@@ -17,6 +17,8 @@ package struct ServedModel: Sendable {
 package struct APISettings: Sendable {
   /// The names the model answers to; the first one is written in answers.
   package var modelNames = ["step3"]
+  /// The cluster's key, on an attention node that takes requests from a gateway.
+  package var clusterKey: [UInt8]?
   /// Keys that open the API; none leaves it open.
   package var keys: [String] = []
   package var defaults = SamplingDefaults()

@@ -14,12 +14,34 @@ enum HealthRoutes {
   /// Whether the process is well; loading is.
   static func health(_ context: APIContext) -> HTTPResponse {
     switch context.engine.state {
-    case .ready: respond(200, ["status": "ok"])
-    case .draining: respond(200, ["status": "draining"])
+    case .ready: respond(200, withPeers(["status": "ok"], context))
+    case .draining: respond(200, withPeers(["status": "draining"], context))
     case .loading(let progress):
-      respond(context.settings.strictHealth ? 503 : 200, loading(progress))
+      respond(
+        context.settings.strictHealth ? 503 : 200, withPeers(loading(progress), context))
     case .stopped: respond(503, ["status": "stopped"])
     }
+  }
+
+  /// The same object with the processes that this one depends on, where there are any.
+  private static func withPeers(_ json: JSONValue, _ context: APIContext) -> JSONValue {
+    let peers = context.engine.peers
+    guard !peers.isEmpty, var object = json.object else { return json }
+    let missing = peers.filter { !$0.isUp }
+    if !missing.isEmpty, object["status"] == "ok" { object["status"] = "degraded" }
+    object["missing"] = .array(missing.map { .string($0.id) })
+    object["peers"] = .array(
+      peers.map { peer in
+        var entry: JSONValue = [
+          "id": .string(peer.id), "role": .string(peer.role), "up": .boolean(peer.isUp),
+        ]
+        if !peer.reason.isEmpty, var more = entry.object {
+          more["reason"] = .string(peer.reason)
+          entry = .object(more)
+        }
+        return entry
+      })
+    return .object(object)
   }
 
   /// Whether requests are served.
@@ -28,12 +50,17 @@ enum HealthRoutes {
     case .ready:
       do throws(APIError) {
         _ = try context.servedModel()
-        return respond(200, ["status": "ok"])
       } catch { return respond(503, ["status": "loading", "progress": 1.0]) }
+      guard !context.engine.peers.contains(where: { $0.isNeeded && !$0.isUp }) else {
+        var answer = respond(503, withPeers(["status": "waiting for peers"], context))
+        answer.headers.append(HTTPField("Retry-After", "1"))
+        return answer
+      }
+      return respond(200, withPeers(["status": "ok"], context))
     case .draining: return respond(503, ["status": "draining"])
     case .stopped: return respond(503, ["status": "stopped"])
     case .loading(let progress):
-      var answer = respond(503, loading(progress))
+      var answer = respond(503, withPeers(loading(progress), context))
       answer.headers.append(HTTPField("Retry-After", "1"))
       return answer
     }

@@ -137,6 +137,15 @@ extension ServerMetrics {
     page.counter("steps_total", load.stepCount)
     page.counter("step_tokens_total", load.stepTokenCount)
     page.gauge("step_seconds_total", load.stepSeconds, type: "counter")
+    let peers = engine.peers
+    if !peers.isEmpty {
+      page.begin("peer_up", type: "gauge")
+      for peer in peers {
+        page.line(
+          "peer_up", peer.isUp ? 1 : 0, more: "peer=\"\(peer.id)\",role=\"\(peer.role)\"")
+      }
+    }
+    if let failovers = engine.failoverCount { page.counter("failovers_total", failovers) }
     switch engine.state {
     case .loading(let progress): page.gauge("load_progress", progress.fraction)
     case .ready, .draining: page.gauge("load_progress", 1)
