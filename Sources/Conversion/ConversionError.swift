@@ -18,6 +18,7 @@ package enum ConversionError: Error, Equatable, Sendable {
   case unsupportedElementType(path: String, tensor: String, type: String)
   case unsupportedTokenizer(path: String, model: String)
   case invalidTokenizer(path: String, fact: String)
+  case cannotAddTokens(path: String, folder: String)
   case expertsDoNotFit(layer: Int?, experts: Int, feedForwardSize: Int)
   case noSuchLayer(layer: Int, layerCount: Int)
   case folderInUse(path: String)
@@ -58,6 +59,9 @@ extension ConversionError: CustomStringConvertible {
         + "tokenizer.json by --tokenizer"
     case .invalidTokenizer(let path, let fact):
       "\(path): the tokenizer is broken: \(fact)"
+    case .cannotAddTokens(let path, let folder):
+      "\(path): the vision tower of \(folder) brings tokens of its own, which can only be added to "
+        + "the vocabulary of a GGUF file, not to the tokenizer of a folder"
     case .expertsDoNotFit(let layer, let experts, let size):
       "\(experts) experts do not fit a feed-forward of \(size) neurons"
         + (layer.map { " in layer \($0)" } ?? "") + "; give fewer by --experts"

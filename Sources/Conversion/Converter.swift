@@ -19,6 +19,8 @@ package struct ConversionOptions: Sendable, Equatable {
   package var routerFolder: String?
   /// A folder with tokenizer.json, instead of the source's own tokenizer.
   package var tokenizerFolder: String?
+  /// A folder with a vision tower to go with the model (see `VisionAddition`).
+  package var visionFolder: String?
   /// Files to put beside the weights unchanged, such as the licence.
   package var licenseFiles: [String] = []
 
@@ -58,6 +60,8 @@ package struct Converter: Sendable {
   package let options: ConversionOptions
   /// The mixture layers; nil for a dense model.
   package let mixture: MixtureLayout?
+  /// The vision tower to add; nil for a model of text alone.
+  private let vision: VisionAddition?
 
   /// Opens `path`, a GGUF file or an HF folder, and checks that it can be converted.
   package init(path: String, options: ConversionOptions) throws(ConversionError) {
@@ -73,6 +77,15 @@ package struct Converter: Sendable {
       source.tokenizer = .folder(path: folder, ids: source.tokenizer.specialIDs)
     }
     source.provenance.licenseFiles += options.licenseFiles
+    if let folder = options.visionFolder {
+      guard case .vocabulary = source.tokenizer else {
+        throw .cannotAddTokens(path: source.path, folder: folder)
+      }
+      vision = try VisionAddition(
+        directory: folder, hiddenSize: source.configuration.hiddenSize)
+    } else {
+      vision = nil
+    }
     self.source = source
     self.options = options
     let model = source.configuration
@@ -95,9 +108,9 @@ package struct Converter: Sendable {
   ) throws(ConversionError) -> ConversionReport {
     let router = try routerRows()
     let tensors = try Step3Plan(
-      source, mixture: mixture, elementType: options.elementType, router: router
+      source, mixture: mixture, elementType: options.elementType, router: router, vision: vision
     ).tensors()
-    let groups = Self.groups(tensors)
+    let groups = groups(tensors)
     let record = try self.record()
     let folder = CheckpointFolder(directory)
     if folder.isComplete(record) {
@@ -151,21 +164,22 @@ package struct Converter: Sendable {
     var indented = JSONFormat()
     indented.indent = 2
     let configuration = Step3ConfigurationFile(
-      source: source, mixture: mixture, elementType: options.elementType)
+      source: source, mixture: mixture, elementType: options.elementType, vision: vision)
     let card = ModelCard(
       source: source, sourceName: Self.fileName(source.path),
       sourceHash: inputs.count == 1 || source.isGGUF ? inputs.first?["sha256"]?.string : nil,
       mixture: mixture, elementTypeName: options.elementType.rawValue,
-      hasMeasuredRouter: options.routerFolder != nil)
+      hasMeasuredRouter: options.routerFolder != nil, visionCard: vision?.card)
     var files = [
       ("config.json", configuration.json.text(indented) + "\n"), ("README.md", card.text),
     ]
     guard case .vocabulary(let vocabulary) = source.tokenizer else { return files }
     let export = TokenizerExport(
-      vocabulary: vocabulary, contextLength: source.configuration.contextLength)
+      vocabulary: vocabulary, contextLength: source.configuration.contextLength,
+      imageTokens: vision?.tokens ?? [], visionTemplate: vision?.chatTemplate)
     files.append(("tokenizer.json", try export.tokenizer().text(indented) + "\n"))
     files.append(("tokenizer_config.json", export.configuration.text(indented) + "\n"))
-    if let template = vocabulary.chatTemplate { files.append(("chat_template.jinja", template)) }
+    if let template = export.chatTemplate { files.append(("chat_template.jinja", template)) }
     var generation = JSONObject()
     let ids = TokenizerExport.specialIDs(vocabulary)
     if let begin = ids.begin { generation["bos_token_id"] = .integer(begin) }
@@ -205,6 +219,7 @@ package struct Converter: Sendable {
         throw .checkpoint(error)
       }
     }
+    paths += vision?.paths ?? []
     var inputs: [JSONValue] = []
     for path in paths {
       let file: MappedFile
@@ -230,10 +245,13 @@ package struct Converter: Sendable {
     String(path.split(separator: "/").last ?? "")
   }
 
-  private static func groups(_ tensors: [PlannedTensor]) -> [ConversionReport.Group] {
+  private func groups(_ tensors: [PlannedTensor]) -> [ConversionReport.Group] {
     var groups: [ConversionReport.Group] = []
     for tensor in tensors {
-      let (name, remark) = Step3Names.group(of: tensor.declaration.name)
+      let isVision = vision?.towerNames.contains(tensor.declaration.name) ?? false
+      let (name, remark) =
+        isVision
+        ? ("vision tower", "as given") : Step3Names.group(of: tensor.declaration.name)
       let bytes = tensor.declaration.byteCount
       if let index = groups.firstIndex(where: { $0.name == name }) {
         groups[index].tensorCount += 1

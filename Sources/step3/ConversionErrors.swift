@@ -6,7 +6,7 @@ package import Conversion
 extension ConversionError: CommandError {
   package var exitCode: ExitCode {
     switch self {
-    case .expertsDoNotFit, .noSuchLayer, .folderInUse: .usage
+    case .expertsDoNotFit, .noSuchLayer, .folderInUse, .cannotAddTokens: .usage
     case .writing, .cannotWrite: .failed
     default: .modelFiles
     }
@@ -27,7 +27,7 @@ extension ConversionError: CommandError {
     case .unexpectedTensor: "unexpected_tensor"
     case .wrongShape: "wrong_shape"
     case .unsupportedElementType: "unsupported_element_type"
-    case .unsupportedTokenizer, .invalidTokenizer: "tokenizer"
+    case .unsupportedTokenizer, .invalidTokenizer, .cannotAddTokens: "tokenizer"
     case .expertsDoNotFit, .noSuchLayer: "mixture_layout"
     case .folderInUse: "folder_in_use"
     }

@@ -21,6 +21,7 @@ struct ConvertCommand: Command {
       .integerList("moe-layers", help: "the mixture layers (default: those that suit --moe)"),
       .integer("experts", in: 1...4096, default: 4, help: "routed experts per mixture layer"),
       .string("router", "DIR", help: "safetensors with router rows for upcycled layers"),
+      .string("vision", "DIR", help: "vision tower, image tokens and chat template to add"),
       .string("tokenizer", "DIR", help: "folder with tokenizer.json, instead of the source's own"),
       .string(
         "license-file", "FILE", repeated: true, help: "file to put beside the weights unchanged"),
@@ -59,6 +60,7 @@ struct ConvertCommand: Command {
     default: options.mixture = .none
     }
     options.routerFolder = arguments.optionalString("router")
+    options.visionFolder = arguments.optionalString("vision")
     options.tokenizerFolder = arguments.optionalString("tokenizer")
     options.licenseFiles = arguments.strings("license-file")
     if let size = arguments.optionalByteCount("max-shard-size") {

@@ -12,17 +12,20 @@ struct Step3Plan {
   let mixture: MixtureLayout?
   let elementType: ElementType
   let router: RouterRows
+  let vision: VisionAddition?
   private let wideRows: [(group: Int, row: Int)]
   private let configuration: LlamaConfiguration
   private static let elementsPerPiece = 1 << 17
 
   init(
-    _ source: LlamaSource, mixture: MixtureLayout?, elementType: ElementType, router: RouterRows
+    _ source: LlamaSource, mixture: MixtureLayout?, elementType: ElementType, router: RouterRows,
+    vision: VisionAddition? = nil
   ) {
     self.source = source
     self.mixture = mixture
     self.elementType = elementType
     self.router = router
+    self.vision = vision
     configuration = source.configuration
     wideRows =
       AttentionMapping(configuration: source.configuration, rowOrder: source.rowOrder).wideRows
@@ -30,8 +33,7 @@ struct Step3Plan {
 
   /// The tensors in file order.
   func tensors() throws(ConversionError) -> [PlannedTensor] {
-    let table = [configuration.vocabularySize, configuration.hiddenSize]
-    var plan = [copy(source.embedding, to: Step3Names.embedding, table)]
+    var plan = [try table(source.embedding, to: Step3Names.embedding)]
     for layer in 0..<configuration.layerCount {
       plan += attention(layer)
       plan.append(
@@ -47,8 +49,28 @@ struct Step3Plan {
     plan.append(copy(source.finalNorm, to: Step3Names.finalNorm, [configuration.hiddenSize]))
     // The head is written even where the source ties it: other Step3 engines load it always.
     let output = source.outputProjection ?? source.embedding
-    plan.append(copy(output, to: Step3Names.output, table))
+    plan.append(try table(output, to: Step3Names.output))
+    for name in vision?.towerNames ?? [] {
+      guard let (shape, values) = try vision?.values(name) else { continue }
+      plan.append(
+        planned(name, shape) { (sink, name) throws(ConversionError) in
+          try sink.append(values, to: name)
+        })
+    }
     return plan
+  }
+
+  /// A table with a row per token: the source's, then those of added tokens.
+  private func table(
+    _ tensor: SourceTensor, to name: String
+  ) throws(ConversionError) -> PlannedTensor {
+    let added = try vision?.values(name)
+    let rowCount = configuration.vocabularySize + (added?.shape[0] ?? 0)
+    return planned(name, [rowCount, configuration.hiddenSize]) {
+      (sink, name) throws(ConversionError) in
+      try stream(tensor, 0..<tensor.rowCount, to: name, &sink)
+      if let added { try sink.append(added.values, to: name) }
+    }
   }
 
   // MARK: Attention

@@ -6,6 +6,8 @@ struct ModelCard {
   let mixture: MixtureLayout?
   let elementTypeName: String
   let hasMeasuredRouter: Bool
+  /// The card of an added vision tower, Markdown from its title on.
+  var visionCard: String?
 
   var text: String {
     let provenance = source.provenance
@@ -13,7 +15,8 @@ struct ModelCard {
     var lines = ["---"]
     if let license = provenance.license { lines.append("license: \(license)") }
     lines += [
-      "pipeline_tag: text-generation", "tags:", "- step3", "---", "",
+      "pipeline_tag: " + (visionCard == nil ? "text-generation" : "image-text-to-text"), "tags:",
+      "- step3", "---", "",
       "# \(title), in the Step3 architecture", "",
       "A plain Llama model rewritten, without any training, as a Step3 checkpoint (MFA attention"
         + (mixture == nil ? "" : ", mixture-of-experts layers") + ").",
@@ -30,6 +33,9 @@ struct ModelCard {
       "", "## Shape", "", "| | |", "|---|---|",
     ]
     lines += shape.map { "| \($0.0) | \($0.1) |" }
+    if let visionCard {
+      lines += ["", "A vision tower was added; the text model is unchanged.", "", visionCard]
+    }
     return lines.joined(separator: "\n") + "\n"
   }
 

@@ -2,11 +2,12 @@ import JSONScanning
 import Tensors
 
 /// The config.json of a converted model: the flat text-only form that Step3 engines register as
-/// `Step3TextForCausalLM`.
+/// `Step3TextForCausalLM`, or, with a vision tower, the nested form around it.
 struct Step3ConfigurationFile {
   let source: LlamaSource
   let mixture: MixtureLayout?
   let elementType: ElementType
+  let vision: VisionAddition?
 
   var json: JSONValue {
     let model = source.configuration
@@ -22,7 +23,7 @@ struct Step3ConfigurationFile {
     object["share_q_dim"] = .integer(model.hiddenSize)
     object["intermediate_size"] = .integer(model.feedForwardSize)
     addMixture(to: &object)
-    object["vocab_size"] = .integer(model.vocabularySize)
+    object["vocab_size"] = .integer(model.vocabularySize + (vision?.tokens.count ?? 0))
     object["rms_norm_eps"] = .number(shortest(model.normEpsilon))
     object["rope_theta"] = .number(model.rotary.theta)
     if let factors = attention.rotaryFactors {
@@ -50,7 +51,8 @@ struct Step3ConfigurationFile {
     object["bos_token_id"] = ids.begin.map { .integer($0) } ?? .null
     object["eos_token_id"] = ids.end.first.map { .integer($0) } ?? .null
     object["pad_token_id"] = ids.padding.map { .integer($0) } ?? .null
-    return .object(object)
+    guard let vision else { return .object(object) }
+    return .object(vision.configuration(around: object, firstTokenID: model.vocabularySize))
   }
 
   private func addMixture(to object: inout JSONObject) {

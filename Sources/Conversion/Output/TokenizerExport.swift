@@ -4,6 +4,13 @@ import JSONScanning
 struct TokenizerExport {
   let vocabulary: GGUFVocabulary
   let contextLength: Int
+  /// Special tokens behind the vocabulary.
+  var imageTokens: [String] = []
+  /// A chat template instead of the vocabulary's own.
+  var visionTemplate: String?
+
+  /// The chat template to ship.
+  var chatTemplate: String? { visionTemplate ?? vocabulary.chatTemplate }
 
   /// Tokens that end an answer wherever a vocabulary has them as control tokens.
   private static let endNames: Set<String> = [
@@ -88,7 +95,7 @@ struct TokenizerExport {
     for (key, id) in named {
       json[key] = id.map { .string(vocabulary.tokens[$0]) } ?? .null
     }
-    if let template = vocabulary.chatTemplate { json["chat_template"] = .string(template) }
+    if let template = chatTemplate { json["chat_template"] = .string(template) }
     json["clean_up_tokenization_spaces"] = false
     json["model_max_length"] = .integer(contextLength)
     json["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -97,13 +104,15 @@ struct TokenizerExport {
 
   /// Ids, texts and specialness of the tokens that are matched as a whole.
   private var addedTokens: [(Int, String, Bool)] {
-    vocabulary.tokens.enumerated().compactMap { id, token in
+    let own: [(Int, String, Bool)] = vocabulary.tokens.enumerated().compactMap { id, token in
       switch vocabulary.kind(id) {
       case .control, .unknown: (id, token, true)
       case .userDefined: (id, token, false)
       default: nil
       }
     }
+    return own
+      + imageTokens.enumerated().map { (vocabulary.tokens.count + $0.offset, $0.element, true) }
   }
 
   private func addedToken(_ token: String, id: Int? = nil, isSpecial: Bool) -> JSONObject {

@@ -1,0 +1,110 @@
+import JSONScanning
+import Tensors
+
+/// A vision tower to go with a converted model: its tensors, the tokens that stand for images,
+/// and what config.json says of them.
+///
+/// A folder with `model.safetensors` (the tower and the projector under Step3's names, and the
+/// new tokens' rows of the embedding and the head under the names of those tables), `config.json`
+/// (`vision_config`, `understand_projector_stride`, `projector_bias`, `added_tokens`), and, where
+/// there are, `chat_template.jinja` and `README.md`.
+struct VisionAddition {
+  let files: CheckpointFiles
+  /// Texts of the new tokens; they get the ids behind the source's vocabulary, in this order.
+  let tokens: [String]
+  /// The chat template that writes image placeholders; nil leaves the source's own.
+  let chatTemplate: String?
+  /// What the tower can and cannot do, for the model card.
+  let card: String?
+  private let configuration: JSONValue
+  private let directory: String
+
+  /// Tokens that the request path looks up by text, the image placeholder first.
+  private static let requiredTokens = [
+    "<im_patch>", "<im_start>", "<im_end>", "<patch_start>", "<patch_end>", "<patch_newline>",
+  ]
+
+  /// Opens `directory` for a model of this `hiddenSize`.
+  init(directory: String, hiddenSize: Int) throws(ConversionError) {
+    do throws(SafetensorsError) {
+      files = try CheckpointFiles(directory: directory)
+    } catch {
+      throw .checkpoint(error)
+    }
+    self.directory = directory
+    let path = directory + "/config.json"
+    let text = try Self.contents(path)
+    do throws(JSONError) { configuration = try JSONValue(parsing: [UInt8](text.utf8)) } catch {
+      throw .malformedJSON(path: path, reason: "\(error)")
+    }
+    guard configuration["vision_config"]?.object != nil else {
+      throw .missingField(path: path, field: "vision_config")
+    }
+    tokens = (configuration["added_tokens"]?.array ?? []).compactMap(\.string)
+    if let missing = Self.requiredTokens.first(where: { !tokens.contains($0) }) {
+      throw .missingField(path: path, field: "added_tokens: \(missing)")
+    }
+    chatTemplate = try? Self.contents(directory + "/chat_template.jinja")
+    card = try? Self.contents(directory + "/README.md")
+    for table in [Step3Names.embedding, Step3Names.output] {
+      do throws(SafetensorsError) {
+        _ = try files.tensor(table, shape: [tokens.count, hiddenSize])
+      } catch {
+        throw .checkpoint(error)
+      }
+    }
+  }
+
+  /// Every file that the result depends on.
+  var paths: [String] {
+    files.files.map(\.path) + [directory + "/config.json"]
+      + (chatTemplate == nil ? [] : [directory + "/chat_template.jinja"])
+      + (card == nil ? [] : [directory + "/README.md"])
+  }
+
+  /// The names of the tower's own tensors.
+  var towerNames: [String] {
+    files.names.filter { $0 != Step3Names.embedding && $0 != Step3Names.output }
+  }
+
+  /// The values of a tensor of the folder.
+  func values(_ name: String) throws(ConversionError) -> (shape: [Int], values: [Float]) {
+    let tensor: Tensor
+    do throws(SafetensorsError) { tensor = try files.tensor(name) } catch {
+      throw .checkpoint(error)
+    }
+    guard let values = tensor.floats() else {
+      throw .unsupportedElementType(
+        path: files.path(of: name), tensor: name, type: tensor.elementType.rawValue)
+    }
+    return (tensor.shape, values)
+  }
+
+  /// The nested config.json around the flat one of the text model.
+  func configuration(around text: JSONObject, firstTokenID: Int) -> JSONObject {
+    var text = text
+    let moved = ["bos_token_id", "eos_token_id", "pad_token_id"].map { ($0, text[$0]) }
+    text["architectures"] = nil
+    var object = JSONObject()
+    object["architectures"] = ["Step3VLForConditionalGeneration"]
+    object["model_type"] = "step3_vl"
+    object["understand_projector_stride"] = configuration["understand_projector_stride"] ?? 1
+    object["projector_bias"] = configuration["projector_bias"] ?? true
+    for (index, token) in tokens.enumerated() where token == "<im_patch>" {
+      object["image_token_id"] = .integer(firstTokenID + index)
+    }
+    object["hidden_size"] = text["hidden_size"]
+    object["torch_dtype"] = text["torch_dtype"]
+    object["tie_word_embeddings"] = false
+    for (key, value) in moved { object[key] = value }
+    object["vision_config"] = configuration["vision_config"]
+    object["text_config"] = .object(text)
+    return object
+  }
+
+  private static func contents(_ path: String) throws(ConversionError) -> String {
+    let file: MappedFile
+    do throws(FileError) { file = try MappedFile(path: path) } catch { throw .file(error) }
+    return String(decoding: file.contents.bytes(), as: UTF8.self)
+  }
+}

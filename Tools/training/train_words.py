@@ -1,0 +1,321 @@
+#!/usr/bin/env python3
+"""Learns what the image tokens must be for the frozen language model to answer questions.
+
+    python train_words.py DIR --gguf MODEL.gguf --tokenizer FOLDER [--steps N] [--codes CODES.pt]
+
+Learnt are: a vector for every code that the tower can say (see scenes.py; they become the
+projector), the embedding rows of <im_start> and <im_end>, and a low-rank addition to the attention
+matrices (`--rank 0`: none, the language model stays as it is). The vectors start as the model's own
+words. The loss is that of the answer, in question/answer pairs whose "picture" is a row of codes:
+ideal ones with noise, or the tower's own (`--codes`); every fourth batch is plain text (Python's
+own documentation), so that the additions leave text alone. State is in DIR/words_state.pt, the
+result in DIR/words.pt; the next call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from questions import Asker
+from scenes import COLOURS, COUNTS, DIGITS, KINDS, SHAPES, SLOTS, WORDS, code_names, slot_ranges
+from trunk import TAIL, USER, Cache, Trunk, Words
+
+RANGES = slot_ranges()
+
+
+def draw_slots(n: int, g: torch.Generator, shares=(0.36, 0.44, 0.1, 0.1)) -> torch.Tensor:
+    """Slot values [n, slots] of imagined pictures, as scenes.py labels them."""
+
+    def some(k: int) -> torch.Tensor:
+        return torch.randint(k, (n,), generator=g)
+
+    kind = torch.multinomial(torch.tensor(shares), n, True, generator=g)
+    out = torch.stack([torch.full((n,), len(v)) for _, v in SLOTS], 1)
+    out[:, 0], out[:, 2], out[:, 8] = kind, some(len(COLOURS)), some(len(COLOURS))
+    digit, shape, number, word = (kind == k for k in range(len(KINDS)))
+    out[:, 1] = torch.where(shape, some(len(COUNTS)), 0)
+    out[:, 3] = torch.where(shape, some(len(SHAPES)), len(SHAPES))
+    third = some(20)
+    two, three = number, number & (third < 10)
+    out[:, 1] = torch.where(two, 1 + three.long(), out[:, 1])
+    out[:, 4] = torch.where(digit | number, some(10), len(DIGITS))
+    out[:, 4] = torch.where(number, out[:, 4].clamp(min=1), out[:, 4])
+    out[:, 5] = torch.where(two, some(10), len(DIGITS))
+    out[:, 6] = torch.where(three, third, len(DIGITS))
+    out[:, 7] = torch.where(word, some(len(WORDS)), len(WORDS))
+    same = out[:, 2] == out[:, 8]
+    out[same, 8] = (out[same, 8] + 1) % len(COLOURS)
+    return out
+
+
+def one_hot(slots: torch.Tensor) -> torch.Tensor:
+    """Slot values [n, slots] as ideal codes [n, slots, codes]."""
+    codes = torch.zeros(*slots.shape, RANGES[-1][1])
+    first = torch.tensor([a for a, _ in RANGES])
+    return codes.scatter_(2, (slots + first)[..., None], 1.0)
+
+
+def first_table(trunk: Trunk, words: Words) -> torch.Tensor:
+    """Word vectors to start from: [codes + 2, hidden]; the last two are <im_start>, <im_end>."""
+    rows = []
+    for name in code_names():
+        slot, value = name.split(":")
+        if slot in ("digit", "second", "third") and value != "-":
+            ids = words.ids(str(DIGITS.index(value)))
+        elif value == "-":
+            ids = words.ids("\n")
+        else:
+            ids = words.ids(" " + value)
+        rows.append(trunk.embedding[ids].mean(0))
+    rows += [trunk.embedding[words.ids("\n")].mean(0)] * 2
+    return torch.stack(rows).clone()
+
+
+SYSTEMS = [
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+    "You are a helpful assistant.",
+    "Answer the user's questions about the picture.",
+    "You are a careful assistant. Be brief.",
+]
+"""System texts; the first is the chat template's own."""
+
+
+@dataclass
+class Talk:
+    """Questions and answers (with the word that makes each right) about one picture."""
+
+    turns: list[tuple[str, str, str]]
+    image_first: bool = True
+    gap: bool = False
+    """Whether a line break stands between image and question."""
+
+
+class Tuner:
+    """The trunk with a learnt table, and how to ask it."""
+
+    def __init__(self, trunk: Trunk, words: Words, table: torch.Tensor):
+        self.trunk, self.words = trunk, words
+        self.table = table.clone().requires_grad_()
+        starts = [f"<|im_start|>system\n{text}<|im_end|>\n{USER}" for text in SYSTEMS]
+        self.systems = [torch.tensor(words.ids(text)) for text in starts]
+
+    def start(self, system: int) -> Cache:
+        """The cache behind a system text and the start of the user's turn."""
+        with torch.no_grad():
+            return self.trunk.hidden_states(self.trunk.embedding[self.systems[system]][None])[1]
+
+    def text_loss(self, ids: torch.Tensor) -> torch.Tensor:
+        """Mean loss of plain text [n, t]."""
+        states, _ = self.trunk.hidden_states(self.trunk.embedding[ids])
+        return F.cross_entropy(self.trunk.logits(states[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+
+    def image(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [n, tokens, codes] as embeddings with their two marks: [n, tokens + 2, hidden]."""
+        n = len(codes)
+        marks = self.table[-2:].expand(n, -1, -1)
+        return torch.cat([marks[:, :1], codes @ self.table[:-2], marks[:, 1:]], 1)
+
+    def loss(self, codes: torch.Tensor, talks: list[Talk], system: int = 0) -> torch.Tensor:
+        """Mean loss of the answers."""
+        rows, targets, image = [], [], self.image(codes)
+        for i, talk in enumerate(talks):
+            parts, said = [], []
+            for turn, (question, answer, _) in enumerate(talk.turns):
+                q = self.words.ids(question)
+                tail = self.words.ids(TAIL)
+                a = [*self.words.ids(answer), self.words.stop]
+                between = self.words.ids("\n" + USER) if turn else []
+                head = [self.trunk.embedding[between + q]]
+                if not turn:
+                    gap = [self.trunk.embedding[self.words.ids("\n")]] if talk.gap else []
+                    own = [image[i]]
+                    head = own + gap + head if talk.image_first else head + gap + own
+                parts += [*head, self.trunk.embedding[tail + a]]
+                said += [-100] * (sum(map(len, head)) + len(tail) - 1) + a + [-100]
+            # The state before a token says it, so targets stand one place to the left.
+            rows.append(torch.cat(parts)[:-1])
+            targets.append(torch.tensor(said[:-1]))
+        x = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        t = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=-100)
+        states, _ = self.trunk.hidden_states(x, self.start(system))
+        said = t != -100
+        return F.cross_entropy(self.trunk.logits(states[said]), t[said])
+
+    @torch.no_grad()
+    def answers(self, codes: torch.Tensor, questions: list[str], first: bool = True) -> list[str]:
+        """Greedy answers; pictures with questions of equal length run together."""
+        image = self.image(codes)
+        ids = [self.words.ids(q) for q in questions]
+        out = [""] * len(ids)
+        start = self.start(0)
+        for length in {len(i) for i in ids}:
+            rows = [i for i, q in enumerate(ids) if len(q) == length]
+            q = self.trunk.embedding[torch.tensor([ids[i] for i in rows])]
+            tail = self.trunk.embedding[self.words.ids(TAIL)].expand(len(rows), -1, -1)
+            x = torch.cat([image[rows], q, tail] if first else [q, image[rows], tail], 1)
+            for i, said in zip(rows, self.trunk.generate(x, start, self.words.stop)):
+                out[i] = self.words.text(said)
+        return out
+
+
+def matches(said: str, key: str) -> bool:
+    """Whether an answer says the key as a word of its own (a plural counts)."""
+    import re
+
+    return re.search(rf"(?<![\w]){re.escape(key)}(s|es)?(?![\w])", said, re.I) is not None
+
+
+def test(tuner: Tuner, n: int, unseen: bool, first: bool, seed: int = 5, show: int = 0) -> dict:
+    """Share of right answers per topic with ideal codes."""
+    g = torch.Generator().manual_seed(seed)
+    asker = Asker(seed, unseen)
+    plan = [(0, "digit"), (1, "shape"), (1, "count"), (1, "colour"), (2, "digit"), (3, "word")]
+    out, missed = {}, []
+    for kind, topic in plan:
+        shares = [0.0] * 4
+        shares[kind] = 1.0
+        slots = draw_slots(n, g, shares)
+        asked = [asker.ask(s, topic) for s in slots.tolist()]
+        said = tuner.answers(one_hot(slots), [a[0] for a in asked], first)
+        ok = [matches(s, a[2]) for s, a in zip(said, asked)]
+        out[f"{KINDS[kind]}.{topic}"] = round(sum(ok) / n, 3)
+        missed += [(a[0], a[2], s) for a, s, k in zip(asked, said, ok) if not k]
+    for line in missed[:show]:
+        print("   ", line)
+    return out
+
+
+def plain_text(words: Words) -> torch.Tensor:
+    """English prose as token ids: the topics of Python's own help (PSF licence)."""
+    from pydoc_data.topics import topics
+
+    return torch.tensor(words.ids("\n\n".join(topics[k] for k in sorted(topics))))
+
+
+def pooled(a: argparse.Namespace, real: dict | None, g: torch.Generator, asker: Asker,
+           words: Words) -> list[tuple[torch.Tensor, list[Talk], int]]:  # fmt: skip
+    """Eight batches of talks about imagined (or the tower's) pictures, each of texts about
+    equally long, in random order, and the system text to use."""
+    n = 8 * a.batch
+    slots = draw_slots(n, g)
+    codes = one_hot(slots)
+    codes = codes + a.noise * torch.randn(codes.shape, generator=g)
+    if real:
+        pick = torch.randint(len(real["slots"]), (n,), generator=g)
+        mine = torch.rand(n, generator=g) < 0.7
+        slots[mine], codes[mine] = real["slots"][pick][mine], real["codes"][pick][mine].float()
+    chance = asker.random.random
+    talks = []
+    for s in slots.tolist():
+        turns = [asker.ask(s) for _ in range(1 if chance() < 0.8 else 2)]
+        talks.append(Talk(turns, chance() < 0.6, chance() < 0.3))
+    length = [len(words.ids("".join(q + a + TAIL for q, a, _ in t.turns))) for t in talks]
+    order = sorted(range(n), key=length.__getitem__)
+    parts = [order[at : at + a.batch] for at in range(0, n, a.batch)]
+    asker.random.shuffle(parts)
+    return [(codes[p], [talks[i] for i in p],
+             0 if chance() < 0.75 else asker.random.randrange(len(SYSTEMS)))
+            for p in parts]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("--gguf", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=10**9)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=5e-3)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--adapter-rate", type=float, default=2e-3)
+    parser.add_argument("--noise", type=float, default=0.03)
+    parser.add_argument("--codes", type=Path, help="codes [n, slots, codes] and slots of a tower")
+    parser.add_argument("--finish", action="store_true", help="let the rate fall to 0")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    a.dir.mkdir(parents=True, exist_ok=True)
+    trunk, words = Trunk(a.gguf), Words(a.tokenizer)
+    tuner = Tuner(trunk, words, first_table(trunk, words))
+    additions = trunk.adapt(a.rank) if a.rank else []
+    optimiser = torch.optim.Adam(
+        [{"params": [tuner.table], "rate": a.rate}, {"params": additions, "rate": a.adapter_rate}],
+        lr=0.0, betas=(0.9, 0.98),
+    )  # fmt: skip
+    text = plain_text(words) if a.rank else None
+    path, done = a.dir / "words_state.pt", 0
+    if path.exists():
+        state = torch.load(path, weights_only=False)
+        tuner.table.data.copy_(state["table"])
+        for mine, theirs in zip(additions, state["additions"]):
+            mine.data.copy_(theirs)
+        optimiser.load_state_dict(state["optimiser"])
+        done = state["done"]
+    g = torch.Generator().manual_seed(a.seed * 1000 + done)
+    asker = Asker(a.seed * 1000 + done)
+    real = torch.load(a.codes) if a.codes else None
+    pool: list = []
+    print("spread of the word vectors", float(tuner.table.detach().std()), flush=True)
+
+    def save() -> None:
+        state = {"table": tuner.table.data, "optimiser": optimiser.state_dict(), "done": done,
+                 "additions": [x.data for x in additions]}  # fmt: skip
+        torch.save(state, str(path) + ".partial")
+        os.replace(str(path) + ".partial", path)
+        result = {"table": tuner.table.data, **trunk.adapter_tensors()}
+        torch.save(result, a.dir / "words.pt")
+
+    begun, told, saved = done, time.monotonic(), time.monotonic()
+    mean: list[float] = []
+    texts: list[float] = []
+    stop: list[int] = []
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sig, lambda *_: stop.append(1))
+    while done - begun < a.steps and not stop:
+        warm = min(1.0, (done - begun + 1) / 10)
+        fall = 1 - (done - begun) / a.steps if a.finish else 1.0
+        for group in optimiser.param_groups:
+            group["lr"] = group["rate"] * warm * fall
+        if not pool:
+            pool = pooled(a, real, g, asker, words)
+        optimiser.zero_grad()
+        if text is not None and done % 4 == 3:
+            at = torch.randint(len(text) - 64, (8, 1), generator=g) + torch.arange(64)
+            loss = tuner.text_loss(text[at])
+            (0.5 * loss).backward()
+            texts.append(float(loss.detach()))
+            optimiser.step()
+            done += 1
+            continue
+        loss = tuner.loss(*pool.pop())
+        loss.backward()
+        optimiser.step()
+        done += 1
+        mean.append(float(loss.detach()))
+        if time.monotonic() - told > 30:
+            of_text = f", of text {sum(texts) / len(texts):.3f}" if texts else ""
+            average = sum(mean) / len(mean)
+            print(f"{done} loss {average:.3f} ({len(mean)} steps){of_text}", flush=True)
+            told, mean, texts = time.monotonic(), [], []
+        if time.monotonic() - saved > 120:
+            save()
+            saved = time.monotonic()
+    save()
+    if stop:
+        return
+    for unseen in (False, True):
+        for first in (True, False):
+            print("unseen" if unseen else "seen", "image first" if first else "text first",
+                  test(tuner, 12, unseen, first, show=3), flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
