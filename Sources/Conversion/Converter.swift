@@ -81,8 +81,10 @@ package struct Converter: Sendable {
       guard case .vocabulary = source.tokenizer else {
         throw .cannotAddTokens(path: source.path, folder: folder)
       }
-      vision = try VisionAddition(
+      let addition = try VisionAddition(
         directory: folder, hiddenSize: source.configuration.hiddenSize)
+      try addition.adapt(&source)
+      vision = addition
     } else {
       vision = nil
     }
@@ -169,7 +171,8 @@ package struct Converter: Sendable {
       source: source, sourceName: Self.fileName(source.path),
       sourceHash: inputs.count == 1 || source.isGGUF ? inputs.first?["sha256"]?.string : nil,
       mixture: mixture, elementTypeName: options.elementType.rawValue,
-      hasMeasuredRouter: options.routerFolder != nil, visionCard: vision?.card)
+      hasMeasuredRouter: options.routerFolder != nil, visionCard: vision?.card,
+      isAdapted: vision?.hasAdapter ?? false)
     var files = [
       ("config.json", configuration.json.text(indented) + "\n"), ("README.md", card.text),
     ]

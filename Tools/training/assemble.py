@@ -3,8 +3,8 @@
 
     python assemble.py TOWER.pt WORDS.pt FOLDER --gguf MODEL.gguf --tokenizer FOLDER
 
-FOLDER gets model.safetensors (BF16: the tower under Step3's names, the projector, and the rows of
-the new tokens in embedding and head) and config.json. Before that, the written tensors are run
+FOLDER gets model.safetensors (BF16: the tower under Step3's names, the projector, the rows of the
+new tokens in embedding and head, and the low-rank additions) and config.json. Before that, the written tensors are run
 through the layout's formulas, written out once more below, and compared with the tower.
 """
 
@@ -79,7 +79,8 @@ def main() -> None:
     shape = TowerShape(codes=len(code_names()))
     tower = Tower(shape)
     tower.load_state_dict(torch.load(a.tower))
-    table = torch.load(a.words)
+    learnt = torch.load(a.words)
+    table = learnt.pop("table")
     trunk, words = Trunk(a.gguf, torch.float32), Words(a.tokenizer)
 
     tensors = {k: v.to(torch.bfloat16) for k, v in tower.export(table[:-2]).items()}
@@ -87,6 +88,7 @@ def main() -> None:
     line = trunk.embedding[words.ids("\n")[0]]
     rows = {t: line for t in TOKENS} | {"<im_start>": table[-2], "<im_end>": table[-1]}
     tensors["model.embed_tokens.weight"] = torch.stack([rows[t] for t in TOKENS]).bfloat16()
+    tensors |= {k: v.to(torch.bfloat16).contiguous() for k, v in learnt.items()}
     # The head must never say them: the row of a token that texts do not have.
     unused = trunk.embedding[words.tokenizer.token_to_id("<gh_stars>")]
     tensors["lm_head.weight"] = unused.expand(len(TOKENS), -1).bfloat16().contiguous()

@@ -114,7 +114,8 @@ class Tuner:
     def text_loss(self, ids: torch.Tensor) -> torch.Tensor:
         """Mean loss of plain text [n, t]."""
         states, _ = self.trunk.hidden_states(self.trunk.embedding[ids])
-        return F.cross_entropy(self.trunk.logits(states[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+        logits = self.trunk.logits(states[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
 
     def image(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [n, tokens, codes] as embeddings with their two marks: [n, tokens + 2, hidden]."""
@@ -225,12 +226,82 @@ def pooled(a: argparse.Namespace, real: dict | None, g: torch.Generator, asker: 
             for p in parts]  # fmt: skip
 
 
+class Run:
+    """One training run: what is saved and gone on from."""
+
+    def __init__(self, a: argparse.Namespace):
+        self.a, self.dir = a, a.dir
+        trunk, self.words = Trunk(a.gguf), Words(a.tokenizer)
+        self.tuner = Tuner(trunk, self.words, first_table(trunk, self.words))
+        self.additions = trunk.adapt(a.rank) if a.rank else []
+        groups = [
+            {"params": [self.tuner.table], "rate": a.rate},
+            {"params": self.additions, "rate": a.adapter_rate},
+        ]
+        self.optimiser = torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.98))
+        self.text = plain_text(self.words) if a.rank else None
+        self.done = 0
+        self.dir.mkdir(parents=True, exist_ok=True)
+        if (self.dir / "words_state.pt").exists():
+            state = torch.load(self.dir / "words_state.pt", weights_only=False)
+            self.tuner.table.data.copy_(state["table"])
+            for mine, theirs in zip(self.additions, state["additions"]):
+                mine.data.copy_(theirs)
+            self.optimiser.load_state_dict(state["optimiser"])
+            for group, rate in zip(self.optimiser.param_groups, (a.rate, a.adapter_rate)):
+                group["rate"] = rate
+            self.done = state["done"]
+        self.begun = self.done
+        self.random = torch.Generator().manual_seed(a.seed * 1000 + self.done)
+        self.asker = Asker(a.seed * 1000 + self.done)
+        self.real = torch.load(a.codes) if a.codes else None
+        self.pool: list = []
+
+    def save(self) -> None:
+        state = {
+            "table": self.tuner.table.data, "optimiser": self.optimiser.state_dict(),
+            "done": self.done, "additions": [x.data for x in self.additions],
+        }  # fmt: skip
+        result = {"table": self.tuner.table.data, **self.tuner.trunk.adapter_tensors()}
+        for value, name in ((state, "words_state.pt"), (result, "words.pt")):
+            torch.save(value, self.dir / (name + ".partial"))
+            os.replace(self.dir / (name + ".partial"), self.dir / name)
+
+    def step(self) -> tuple[str, float]:
+        """One batch; returns what it was of ("talk" or "text") and its loss."""
+        a, here = self.a, self.done - self.begun
+        fall = 1 - here / a.steps if a.finish else 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["rate"] * min(1.0, (here + 1) / 10) * fall
+        self.optimiser.zero_grad()
+        if self.text is not None and self.done % 4 == 3:
+            at = torch.randint(len(self.text) - 64, (8, 1), generator=self.random)
+            kind, weight = "text", 0.5
+            loss = self.tuner.text_loss(self.text[at + torch.arange(64)])
+        else:
+            if not self.pool:
+                self.pool = pooled(a, self.real, self.random, self.asker, self.words)
+            kind, weight = "talk", 1.0
+            loss = self.tuner.loss(*self.pool.pop())
+        (weight * loss).backward()
+        self.optimiser.step()
+        self.done += 1
+        return kind, float(loss.detach())
+
+    def report(self) -> None:
+        for unseen in (False, True):
+            for first in (True, False):
+                result = test(self.tuner, 12, unseen, first, show=3)
+                print("unseen" if unseen else "seen", "image first" if first else "text first",
+                      result, flush=True)  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dir", type=Path)
     parser.add_argument("--gguf", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=10**9)
+    parser.add_argument("--steps", type=int, default=10**9, help="0 only reports")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=5e-3)
     parser.add_argument("--rank", type=int, default=8)
@@ -242,79 +313,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-    a.dir.mkdir(parents=True, exist_ok=True)
-    trunk, words = Trunk(a.gguf), Words(a.tokenizer)
-    tuner = Tuner(trunk, words, first_table(trunk, words))
-    additions = trunk.adapt(a.rank) if a.rank else []
-    optimiser = torch.optim.Adam(
-        [{"params": [tuner.table], "rate": a.rate}, {"params": additions, "rate": a.adapter_rate}],
-        lr=0.0, betas=(0.9, 0.98),
-    )  # fmt: skip
-    text = plain_text(words) if a.rank else None
-    path, done = a.dir / "words_state.pt", 0
-    if path.exists():
-        state = torch.load(path, weights_only=False)
-        tuner.table.data.copy_(state["table"])
-        for mine, theirs in zip(additions, state["additions"]):
-            mine.data.copy_(theirs)
-        optimiser.load_state_dict(state["optimiser"])
-        done = state["done"]
-    g = torch.Generator().manual_seed(a.seed * 1000 + done)
-    asker = Asker(a.seed * 1000 + done)
-    real = torch.load(a.codes) if a.codes else None
-    pool: list = []
-    print("spread of the word vectors", float(tuner.table.detach().std()), flush=True)
-
-    def save() -> None:
-        state = {"table": tuner.table.data, "optimiser": optimiser.state_dict(), "done": done,
-                 "additions": [x.data for x in additions]}  # fmt: skip
-        torch.save(state, str(path) + ".partial")
-        os.replace(str(path) + ".partial", path)
-        result = {"table": tuner.table.data, **trunk.adapter_tensors()}
-        torch.save(result, a.dir / "words.pt")
-
-    begun, told, saved = done, time.monotonic(), time.monotonic()
-    mean: list[float] = []
-    texts: list[float] = []
+    run = Run(a)
     stop: list[int] = []
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: stop.append(1))
-    while done - begun < a.steps and not stop:
-        warm = min(1.0, (done - begun + 1) / 10)
-        fall = 1 - (done - begun) / a.steps if a.finish else 1.0
-        for group in optimiser.param_groups:
-            group["lr"] = group["rate"] * warm * fall
-        if not pool:
-            pool = pooled(a, real, g, asker, words)
-        optimiser.zero_grad()
-        if text is not None and done % 4 == 3:
-            at = torch.randint(len(text) - 64, (8, 1), generator=g) + torch.arange(64)
-            loss = tuner.text_loss(text[at])
-            (0.5 * loss).backward()
-            texts.append(float(loss.detach()))
-            optimiser.step()
-            done += 1
-            continue
-        loss = tuner.loss(*pool.pop())
-        loss.backward()
-        optimiser.step()
-        done += 1
-        mean.append(float(loss.detach()))
-        if time.monotonic() - told > 30:
-            of_text = f", of text {sum(texts) / len(texts):.3f}" if texts else ""
-            average = sum(mean) / len(mean)
-            print(f"{done} loss {average:.3f} ({len(mean)} steps){of_text}", flush=True)
-            told, mean, texts = time.monotonic(), [], []
+    told = saved = time.monotonic()
+    losses: dict[str, list[float]] = {"talk": [], "text": []}
+    while run.done - run.begun < a.steps and not stop:
+        kind, loss = run.step()
+        losses[kind].append(loss)
+        if time.monotonic() - told > 60:
+            means = {k: round(sum(v) / len(v), 3) for k, v in losses.items() if v}
+            print(run.done, means, flush=True)
+            told, losses = time.monotonic(), {"talk": [], "text": []}
         if time.monotonic() - saved > 120:
-            save()
+            run.save()
             saved = time.monotonic()
-    save()
-    if stop:
-        return
-    for unseen in (False, True):
-        for first in (True, False):
-            print("unseen" if unseen else "seen", "image first" if first else "text first",
-                  test(tuner, 12, unseen, first, show=3), flush=True)  # fmt: skip
+    run.save()
+    if not stop:
+        run.report()
 
 
 if __name__ == "__main__":

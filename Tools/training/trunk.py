@@ -59,7 +59,8 @@ class Trunk:
             pairs = []
             for m in matrices[: len(ADAPTED)]:
                 down = torch.randn(rank, m.shape[1], generator=g) * m.shape[1] ** -0.5
-                pairs.append((down.requires_grad_(), torch.zeros(m.shape[0], rank).requires_grad_()))
+                up = torch.zeros(m.shape[0], rank)
+                pairs.append((down.requires_grad_(), up.requires_grad_()))
             self.adapter.append(pairs)
         return [x for pairs in self.adapter for pair in pairs for x in pair]
 

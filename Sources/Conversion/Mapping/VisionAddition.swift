@@ -7,7 +7,9 @@ import Tensors
 /// A folder with `model.safetensors` (the tower and the projector under Step3's names, and the
 /// new tokens' rows of the embedding and the head under the names of those tables), `config.json`
 /// (`vision_config`, `understand_projector_stride`, `projector_bias`, `added_tokens`), and, where
-/// there are, `chat_template.jinja` and `README.md`.
+/// there are, `chat_template.jinja` and `README.md`. Where reading image tokens took training of
+/// the text model, `adapter.LAYER.PART.down` [rank, columns] and `.up` [rows, rank] are added to
+/// the source's attention matrices (PART is a GGUF name, rows in a GGUF file's order).
 struct VisionAddition {
   let files: CheckpointFiles
   /// Texts of the new tokens; they get the ids behind the source's vocabulary, in this order.
@@ -64,7 +66,44 @@ struct VisionAddition {
 
   /// The names of the tower's own tensors.
   var towerNames: [String] {
-    files.names.filter { $0 != Step3Names.embedding && $0 != Step3Names.output }
+    files.names.filter {
+      $0 != Step3Names.embedding && $0 != Step3Names.output
+        && !$0.hasPrefix(AdapterNames.prefix)
+    }
+  }
+
+  /// Whether the text model is changed.
+  var hasAdapter: Bool { files.names.contains { $0.hasPrefix(AdapterNames.prefix) } }
+
+  /// Adds the trained changes of the attention matrices to the source's.
+  func adapt(_ source: inout LlamaSource) throws(ConversionError) {
+    var left = Set(files.names.filter { $0.hasPrefix(AdapterNames.prefix) })
+    for layer in source.layers.indices {
+      try adapt(&source.layers[layer].query, AdapterNames.part(layer, .query), &left)
+      try adapt(&source.layers[layer].key, AdapterNames.part(layer, .key), &left)
+      try adapt(&source.layers[layer].value, AdapterNames.part(layer, .value), &left)
+      try adapt(&source.layers[layer].output, AdapterNames.part(layer, .output), &left)
+    }
+    if let name = left.sorted().first {
+      throw .unexpectedTensor(path: files.path(of: name), tensor: name)
+    }
+  }
+
+  private func adapt(
+    _ tensor: inout SourceTensor, _ name: String, _ left: inout Set<String>
+  ) throws(ConversionError) {
+    let (downName, upName) = (AdapterNames.down(name), AdapterNames.up(name))
+    guard left.remove(downName) != nil else { return }
+    left.remove(upName)
+    let (down, up) = (try values(downName), try values(upName))
+    let rank = down.shape.first ?? 0
+    let expected = [[rank, tensor.columnCount], [tensor.rowCount, rank]]
+    for (name, pair) in zip([downName, upName], zip([down, up], expected))
+    where pair.0.shape != pair.1 || rank < 1 {
+      throw .wrongShape(
+        path: files.path(of: name), tensor: name, expected: pair.1, found: pair.0.shape)
+    }
+    tensor.addition = LowRankAddition(down: down.values, up: up.values, rank: rank)
   }
 
   /// The values of a tensor of the folder.

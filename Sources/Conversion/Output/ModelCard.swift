@@ -8,6 +8,8 @@ struct ModelCard {
   let hasMeasuredRouter: Bool
   /// The card of an added vision tower, Markdown from its title on.
   var visionCard: String?
+  /// Whether attention matrices were changed by training.
+  var isAdapted = false
 
   var text: String {
     let provenance = source.provenance
@@ -18,9 +20,13 @@ struct ModelCard {
       "pipeline_tag: " + (visionCard == nil ? "text-generation" : "image-text-to-text"), "tags:",
       "- step3", "---", "",
       "# \(title), in the Step3 architecture", "",
-      "A plain Llama model rewritten, without any training, as a Step3 checkpoint (MFA attention"
-        + (mixture == nil ? "" : ", mixture-of-experts layers") + ").",
-      "Its answers are those of its source.", "", "## Source", "",
+      "A plain Llama model rewritten as a Step3 checkpoint (MFA attention"
+        + (mixture == nil ? "" : ", mixture-of-experts layers")
+        + (visionCard == nil ? ")." : ") with a vision tower."),
+      isAdapted
+        ? "Its attention was trained a little to read images; what that changes is measured below."
+        : "Its answers are those of its source: the text model was not trained.", "", "## Source",
+      "",
       "- Model: \(name)" + (provenance.organization.map { " by \($0)" } ?? ""),
       "- File: `\(sourceName)`" + (sourceHash.map { ", SHA-256 `\($0)`" } ?? ""),
       "- Weights as found: \(provenance.encodings)",
@@ -33,9 +39,7 @@ struct ModelCard {
       "", "## Shape", "", "| | |", "|---|---|",
     ]
     lines += shape.map { "| \($0.0) | \($0.1) |" }
-    if let visionCard {
-      lines += ["", "A vision tower was added; the text model is unchanged.", "", visionCard]
-    }
+    if let visionCard { lines += ["", visionCard] }
     return lines.joined(separator: "\n") + "\n"
   }
 

@@ -25,6 +25,18 @@ enum HuggingFaceNames {
   }
 }
 
+/// Tensor names of low-rank changes to a GGUF file's matrices.
+enum AdapterNames {
+  static let prefix = "adapter."
+
+  static func part(_ layer: Int, _ part: LayerPart) -> String {
+    "\(prefix)\(layer).\(part.gguf)"
+  }
+
+  static func down(_ part: String) -> String { part + ".down" }
+  static func up(_ part: String) -> String { part + ".up" }
+}
+
 /// The weights of one Llama layer.
 enum LayerPart: CaseIterable {
   case attentionNorm, query, key, value, output, feedForwardNorm, gate, up, down
