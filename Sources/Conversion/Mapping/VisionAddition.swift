@@ -1,3 +1,4 @@
+import Foundation
 import JSONScanning
 import Tensors
 
@@ -42,12 +43,13 @@ struct VisionAddition {
     guard configuration["vision_config"]?.object != nil else {
       throw .missingField(path: path, field: "vision_config")
     }
-    tokens = (configuration["added_tokens"]?.array ?? []).compactMap(\.string)
+    let tokens = (configuration["added_tokens"]?.array ?? []).compactMap(\.string)
     if let missing = Self.requiredTokens.first(where: { !tokens.contains($0) }) {
       throw .missingField(path: path, field: "added_tokens: \(missing)")
     }
-    chatTemplate = try? Self.contents(directory + "/chat_template.jinja")
-    card = try? Self.contents(directory + "/README.md")
+    self.tokens = tokens
+    chatTemplate = try Self.optionalContents(directory + "/chat_template.jinja")
+    card = try Self.optionalContents(directory + "/README.md")
     for table in [Step3Names.embedding, Step3Names.output] {
       do throws(SafetensorsError) {
         _ = try files.tensor(table, shape: [tokens.count, hiddenSize])
@@ -139,6 +141,10 @@ struct VisionAddition {
     object["vision_config"] = configuration["vision_config"]
     object["text_config"] = .object(text)
     return object
+  }
+
+  private static func optionalContents(_ path: String) throws(ConversionError) -> String? {
+    FileManager.default.fileExists(atPath: path) ? try contents(path) : nil
   }
 
   private static func contents(_ path: String) throws(ConversionError) -> String {

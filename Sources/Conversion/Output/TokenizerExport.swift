@@ -4,8 +4,8 @@ import JSONScanning
 struct TokenizerExport {
   let vocabulary: GGUFVocabulary
   let contextLength: Int
-  /// Special tokens behind the vocabulary.
-  var imageTokens: [String] = []
+  /// Special tokens behind the last row of the embedding, which may have more rows than tokens.
+  var imageTokens: [(id: Int, text: String)] = []
   /// A chat template instead of the vocabulary's own.
   var visionTemplate: String?
 
@@ -112,7 +112,7 @@ struct TokenizerExport {
       }
     }
     return own
-      + imageTokens.enumerated().map { (vocabulary.tokens.count + $0.offset, $0.element, true) }
+      + imageTokens.map { ($0.id, $0.text, true) }
   }
 
   private func addedToken(_ token: String, id: Int? = nil, isSpecial: Bool) -> JSONObject {
