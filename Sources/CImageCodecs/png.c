@@ -1,6 +1,6 @@
 // PNG through libpng. Samples are unpacked to bytes and nothing else; what they mean follows the
 // Python Imaging Library: colours of 16 bits lose their low byte, greys of 16 bits are clipped at
-// 255, and a transparent colour is compared after that.
+// 255, and a transparent grey is compared before that.
 #include <png.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ typedef struct {
   int colour_type, depth;
   uint8_t palette[256][4];
   int has_transparency;
-  uint16_t clear[3];
+  uint32_t clear;
 } reader;
 
 static void on_error(png_structp png, png_const_charp text) {
@@ -130,11 +130,10 @@ static void read_transparency(reader *r) {
   if (r->colour_type == PNG_COLOR_TYPE_PALETTE) {
     for (int i = 0; i < count && i < 256; i++) r->palette[i][3] = alphas[i];
   } else if (r->colour_type == PNG_COLOR_TYPE_GRAY) {
-    r->clear[0] = r->depth == 1 ? (colour->gray ? 255 : 0) : colour->gray;
+    r->clear = r->depth == 1 ? (colour->gray ? 255 : 0) : colour->gray;
   } else {
-    r->clear[0] = colour->red & 0xff;
-    r->clear[1] = colour->green & 0xff;
-    r->clear[2] = colour->blue & 0xff;
+    // The reference's loader keeps colours of images that are RGB already.
+    r->has_transparency = 0;
   }
 }
 
@@ -145,7 +144,7 @@ static void pixel_at(const reader *r, const uint8_t *row, int32_t x, uint8_t rgb
     case PNG_COLOR_TYPE_GRAY: {
       uint32_t value = r->depth == 16 ? (uint32_t)(row[2 * x] << 8 | row[2 * x + 1]) : row[x];
       if (r->depth < 8) value *= 255u / ((1u << r->depth) - 1);
-      rgba[3] = r->has_transparency && value == r->clear[0] ? 0 : 255;
+      rgba[3] = r->has_transparency && value == r->clear ? 0 : 255;
       memset(rgba, value > 255 ? 255 : (int)value, 3);
       break;
     }
@@ -153,20 +152,13 @@ static void pixel_at(const reader *r, const uint8_t *row, int32_t x, uint8_t rgb
       memset(rgba, row[2 * x], 3);
       rgba[3] = row[2 * x + 1];
       break;
-    case PNG_COLOR_TYPE_RGB:
-      memcpy(rgba, row + 3 * x, 3);
-      rgba[3] = r->has_transparency && rgba[0] == r->clear[0] && rgba[1] == r->clear[1] &&
-                        rgba[2] == r->clear[2]
-                    ? 0
-                    : 255;
-      break;
     default: memcpy(rgba, row + 4 * x, 4);
   }
 }
 
 static void convert_row(const reader *r, const uint8_t *row, uint8_t *rgb) {
   int32_t width = r->source->width;
-  if (r->colour_type == PNG_COLOR_TYPE_RGB && !r->has_transparency) {
+  if (r->colour_type == PNG_COLOR_TYPE_RGB) {
     memcpy(rgb, row, (size_t)width * 3);
     return;
   }

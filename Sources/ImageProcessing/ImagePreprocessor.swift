@@ -71,16 +71,26 @@ package struct ImagePreprocessor: Sendable {
     return plan
   }
 
+  /// The image in eight bits: padded and shrunk, and resized for cutting; nil when it is not cut.
+  package func resized(
+    _ image: RGBImage, by plan: PatchPlan
+  ) -> (whole: RGBImage, canvas: RGBImage?) {
+    precondition(plan.original == image.size, "a plan for \(plan.original), not \(image.size)")
+    let order = configuration.passOrder
+    let whole = PixelKernels.resized(
+      image, on: plan.padded, to: plan.capped, order: order, threads: threadCount)
+    let canvas = plan.canvas.map {
+      PixelKernels.resized(whole, on: whole.size, to: $0, order: order, threads: threadCount)
+    }
+    return (whole, canvas)
+  }
+
   /// The pixels that the tower takes.
   package func prepare(_ image: RGBImage) throws(ImageError) -> PreparedImage {
     let plan = try plan(image.size)
-    let capped = PixelKernels.resized(
-      image, on: plan.padded, to: plan.capped, threads: threadCount)
+    let (whole, canvas) = resized(image, by: plan)
     let pixels = PixelKernels.normalized(
-      capped, side: configuration.imageSize, table: table, threads: threadCount)
-    let canvas = plan.canvas.map {
-      PixelKernels.resized(capped, on: capped.size, to: $0, threads: threadCount)
-    }
+      whole, side: configuration.imageSize, table: table, threads: threadCount)
     return PreparedImage(plan: plan, pixels: pixels, canvas: canvas, preprocessor: self)
   }
 }

@@ -1,5 +1,6 @@
 import CImageCodecs
 import Dispatch
+import ModelConfiguration
 
 /// The arithmetic on pixels, in C. Safe: sizes are checked here, and each part of the work writes
 /// rows of its own.
@@ -15,41 +16,56 @@ enum PixelKernels {
   /// Resizes an image that is followed by black up to `canvas`: two passes with rounding to eight
   /// bits after each, as PIL's `resize(…, BILINEAR)`.
   static func resized(
-    _ image: RGBImage, on canvas: ImageSize, to size: ImageSize, threads: Int
+    _ image: RGBImage, on canvas: ImageSize, to size: ImageSize, order: ResizePassOrder,
+    threads: Int
   ) -> RGBImage {
-    var image = image
-    if canvas.width != size.width {
-      let table = ResamplingTable<Int32>(eightBit: canvas.width, to: size.width)
-      let rows = image.size.height
-      let pixels = unsafe filled(3 * size.width * rows) { target in
-        unsafe image.bytes.withUnsafeBufferPointer { source in
-          inParallel(rows, threads) { part in
-            unsafe cic_resample_horizontal(
-              source.baseAddress, Int32(image.size.width), target, Int32(size.width), table.first,
-              table.count, table.weights, Int32(table.stride), Int32(part.lowerBound),
-              Int32(part.upperBound))
-          }
+    let result: RGBImage
+    if order.beginsVertically(from: canvas, to: size) {
+      let high = resizedDown(image, canvas.height, to: size.height, threads)
+      result = resizedAcross(high, canvas.width, to: size.width, threads)
+    } else {
+      let wide = resizedAcross(image, canvas.width, to: size.width, threads)
+      result = resizedDown(wide, canvas.height, to: size.height, threads)
+    }
+    return result.size == size ? result : padded(result, to: size)
+  }
+
+  private static func resizedAcross(
+    _ image: RGBImage, _ canvasWidth: Int, to width: Int, _ threads: Int
+  ) -> RGBImage {
+    if canvasWidth == width { return image }
+    let table = ResamplingTable<Int32>(eightBit: canvasWidth, to: width)
+    let size = ImageSize(width: width, height: image.size.height)
+    let pixels = unsafe filled(3 * size.pixelCount) { target in
+      unsafe image.bytes.withUnsafeBufferPointer { source in
+        inParallel(size.height, threads) { part in
+          unsafe cic_resample_horizontal(
+            source.baseAddress, Int32(image.size.width), target, Int32(width), table.first,
+            table.count, table.weights, Int32(table.stride), Int32(part.lowerBound),
+            Int32(part.upperBound))
         }
       }
-      image = RGBImage(size: ImageSize(width: size.width, height: rows), bytes: pixels)
-    } else if image.size.width != canvas.width {
-      image = padded(image, to: ImageSize(width: canvas.width, height: image.size.height))
     }
-    if canvas.height != size.height {
-      let table = ResamplingTable<Int32>(eightBit: canvas.height, to: size.height)
-      let pixels = unsafe filled(3 * size.pixelCount) { target in
-        unsafe image.bytes.withUnsafeBufferPointer { source in
-          inParallel(size.height, threads) { part in
-            unsafe cic_resample_vertical(
-              source.baseAddress, Int32(size.width), Int32(image.size.height), target, table.first,
-              table.count, table.weights, Int32(table.stride), Int32(part.lowerBound),
-              Int32(part.upperBound))
-          }
+    return RGBImage(size: size, bytes: pixels)
+  }
+
+  private static func resizedDown(
+    _ image: RGBImage, _ canvasHeight: Int, to height: Int, _ threads: Int
+  ) -> RGBImage {
+    if canvasHeight == height { return image }
+    let table = ResamplingTable<Int32>(eightBit: canvasHeight, to: height)
+    let size = ImageSize(width: image.size.width, height: height)
+    let pixels = unsafe filled(3 * size.pixelCount) { target in
+      unsafe image.bytes.withUnsafeBufferPointer { source in
+        inParallel(height, threads) { part in
+          unsafe cic_resample_vertical(
+            source.baseAddress, Int32(size.width), Int32(image.size.height), target, table.first,
+            table.count, table.weights, Int32(table.stride), Int32(part.lowerBound),
+            Int32(part.upperBound))
         }
       }
-      return RGBImage(size: size, bytes: pixels)
     }
-    return image.size == size ? image : padded(image, to: size)
+    return RGBImage(size: size, bytes: pixels)
   }
 
   /// The image at the upper left of a black one.
@@ -149,5 +165,13 @@ enum PixelKernels {
         unsafe body(count * part / parts..<count * (part + 1) / parts)
       }
     }
+  }
+}
+
+extension ResizePassOrder {
+  /// Whether the vertical pass comes first. It may only where the height shrinks.
+  func beginsVertically(from old: ImageSize, to new: ImageSize) -> Bool {
+    self == .cheaperFirst && new.height < old.height
+      && old.height - new.height > 2 * (old.width - new.width)
   }
 }

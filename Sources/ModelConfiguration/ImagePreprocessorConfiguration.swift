@@ -11,6 +11,16 @@ package enum WholeImageRule: String, Sendable, CaseIterable {
   case below
 }
 
+/// Which of the two passes of a resize in eight bits comes first; each rounds, so results differ by
+/// one unit.
+package enum ResizePassOrder: String, Sendable, CaseIterable {
+  /// The vertical one where the height shrinks by more than twice what the width does, otherwise
+  /// the horizontal one: Pillow 13.
+  case cheaperFirst = "cheaper-first"
+  /// The horizontal one always: Pillow up to 12.
+  case horizontalFirst = "horizontal-first"
+}
+
 /// How images become pixels and tokens: what the checkpoint and its preprocessor's file say.
 package struct ImagePreprocessorConfiguration: Sendable, Equatable {
   /// Side of the whole image as the tower takes it, in pixels.
@@ -28,6 +38,8 @@ package struct ImagePreprocessorConfiguration: Sendable, Equatable {
   package var wholeImageSide = 728
   /// What holds for a long side of exactly `wholeImageSide`.
   package var wholeImageRule = WholeImageRule.upTo
+  /// The order of passes in both resizes in eight bits.
+  package var passOrder = ResizePassOrder.cheaperFirst
   /// Whether large images are cut into crops at all.
   package var cropsPatches = true
   /// Mean and standard deviation of red, green and blue in the unit interval.
@@ -65,12 +77,8 @@ extension ImagePreprocessorConfiguration {
     cropsPatches = try reader.bool("enable_patch", classDefault: vision.cropsPatches)
     mean = try reader.triple("image_mean") ?? mean
     deviation = try reader.triple("image_std") ?? deviation
-    if let rule = try reader.string("whole_image_rule") {
-      guard let known = WholeImageRule(rawValue: rule) else {
-        throw reader.unsupported("whole_image_rule", rule, "known are up-to and below")
-      }
-      wholeImageRule = known
-    }
+    wholeImageRule = try reader.choice("whole_image_rule") ?? wholeImageRule
+    passOrder = try reader.choice("resize_pass_order") ?? passOrder
     if deviation.contains(where: { $0 <= 0 }) {
       throw reader.unsupported("image_std", "\(deviation)", "each must be above zero")
     }
@@ -107,6 +115,17 @@ extension ConfigurationReader {
       throw unsupported(key, "\(found)", "it must lie between 1 and 16384")
     }
     return found
+  }
+
+  fileprivate func choice<Choice: RawRepresentable<String> & CaseIterable>(
+    _ key: String
+  ) throws(ConfigurationError) -> Choice? {
+    guard let text = try string(key) else { return nil }
+    guard let choice = Choice(rawValue: text) else {
+      let known = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+      throw unsupported(key, text, "known are \(known)")
+    }
+    return choice
   }
 
   fileprivate func triple(_ key: String) throws(ConfigurationError) -> [Float]? {

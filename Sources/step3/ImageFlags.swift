@@ -10,6 +10,9 @@ enum ImageFlags {
   static let windowRule = Flag.choice(
     "image-window-rule", WholeImageRule.allCases.map(\.rawValue), default: "up-to",
     help: "keep images whole whose long side is up to, or below, the threshold of 728 pixels")
+  static let passOrder = Flag.choice(
+    "image-pass-order", ResizePassOrder.allCases.map(\.rawValue), default: "cheaper-first",
+    help: "resize as Pillow 13, or horizontally first as Pillow up to 12 (one unit apart)")
   static let crops = Flag.toggle(
     "image-crops", default: true, help: "cut large images into crops, as the model expects")
   static let transparency = Flag.choice(
@@ -18,7 +21,7 @@ enum ImageFlags {
   static let pixelLimit = Flag.integer(
     "image-max-pixels", in: 1...2_000_000_000, default: ImageLimits().pixelCount,
     help: "the most pixels of one image")
-  static let all = [windowRule, crops, transparency, pixelLimit]
+  static let all = [windowRule, passOrder, crops, transparency, pixelLimit]
 
   /// The limits that the flags ask for.
   static func limits(_ arguments: ParsedArguments) -> ImageLimits {
@@ -43,6 +46,9 @@ enum ImageFlags {
     }
     if arguments.isGiven(windowRule.name) {
       configuration.wholeImageRule = arguments.choice(windowRule.name)
+    }
+    if arguments.isGiven(passOrder.name) {
+      configuration.passOrder = arguments.choice(passOrder.name)
     }
     if !arguments.isOn(crops.name) { configuration.cropsPatches = false }
     return ImagePreprocessor(
