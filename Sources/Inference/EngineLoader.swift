@@ -1,7 +1,7 @@
 import KVCaching
 import ModelConfiguration
 import Scheduling
-import Step3Model
+package import Step3Model
 import Tensors
 
 extension ModelRuntime: StepExecutor {}
@@ -10,21 +10,31 @@ extension Engine {
   /// Starts an engine that loads the model in `folder` on its own thread.
   ///
   /// What goes wrong while loading is an `InferenceError`, thrown by `waitUntilLoaded`.
-  package convenience init(_ folder: ModelFolder, options: EngineOptions) {
-    self.init { report in try Self.load(folder, options, report) }
+  ///
+  /// - Parameter makeService: Makes the feed-forward half where other processes compute it.
+  package convenience init(
+    _ folder: ModelFolder, options: EngineOptions, through makeService: FeedForwardFactory? = nil
+  ) {
+    self.init { report in try Self.load(folder, options, makeService, report) }
   }
 
   /// Starts an engine that opens and loads the checkpoint in the folder `path` on its own thread.
-  package convenience init(path: String, options: EngineOptions) {
-    self.init { report in try Self.load(ModelFolder(path: path), options, report) }
+  package convenience init(
+    path: String, options: EngineOptions, through makeService: FeedForwardFactory? = nil
+  ) {
+    self.init { report in
+      try Self.load(ModelFolder(path: path), options, makeService, report)
+    }
   }
 
   private static func load(
-    _ folder: ModelFolder, _ options: EngineOptions, _ report: (LoadProgress) -> Void
+    _ folder: ModelFolder, _ options: EngineOptions, _ makeService: FeedForwardFactory?,
+    _ report: (LoadProgress) -> Void
   ) throws(InferenceError) -> LoadedModel<ModelRuntime> {
     let total = folder.textByteCount
     report(LoadProgress(loadedByteCount: 0, totalByteCount: total, seconds: 0))
-    for file in folder.files.files { file.prefetch() }
+    // Where other processes hold the experts, what is needed here is read as it is used.
+    if makeService == nil { for file in folder.files.files { file.prefetch() } }
     let limits: AdmissionLimits
     do throws(AdmissionLimitError) {
       limits = try AdmissionLimits(
@@ -34,7 +44,8 @@ extension Engine {
         handicapPerPriority: options.handicapPerPriority)
     } catch { throw .limits(error) }
     let runtime = try ModelRuntime(
-      folder, options: options, logitRowLimit: min(options.batchedTokenLimit, 64))
+      folder, options: options, logitRowLimit: min(options.batchedTokenLimit, 64),
+      through: makeService)
     let facts = ModelFacts(
       contextLength: runtime.contextLength,
       vocabularySize: folder.configuration.text.vocabularySize,

@@ -36,7 +36,11 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
   /// Runs until it is told to stop.
   func run() {
     while !isStopping {
-      for message in mailbox.take(isIdle: scheduler.isIdle) { handle(message) }
+      let isIdle = scheduler.isIdle
+      for message in mailbox.take(isIdle: isIdle, atMost: executor.idleInterval) {
+        handle(message)
+      }
+      if isIdle { executor.idle() }
       deliverEnds()
       if !isStopping, let plan = scheduler.plan() { perform(plan) }
       publish()
@@ -226,6 +230,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
     load.preemptionCount = metrics.preemptionCount
     load.prefixCacheQueriedTokenCount = metrics.queriedTokenCount
     load.prefixCacheHitTokenCount = metrics.hitTokenCount
+    load.missingPeers = executor.missingPeers
     mailbox.publish(load)
   }
 }
@@ -251,6 +256,8 @@ extension GenerationFailure {
       switch error {
       case .timedOut(let layer, _): .peerLost(name: "of layer \(layer)")
       case .peerLost(_, let peer): .peerLost(name: peer)
+      case .refused(_, let peer, let reason): .peerLost(name: "\(peer), which says: \(reason),")
+      case .outOfSlots(let reason): .peerLost(name: "that takes what is sent (\(reason))")
       }
   }
 }

@@ -19,6 +19,11 @@ package struct EngineOptions: Sendable, Equatable {
   package var sequenceLimit = 64
   /// Most rows in one step: the size of a prefill chunk.
   package var batchedTokenLimit = 512
+  /// Micro-batches per step, so that two halves of the network on different machines work at the
+  /// same time; nil lets their measured times decide.
+  package var microBatchCount: Int? = 1
+  /// The most micro-batches that are chosen.
+  package static let microBatchLimit = 8
   /// Bytes for the KV cache; nil takes what one full context and a share of free memory need.
   package var cacheByteCount: Int?
   /// Blocks of the KV cache, where the caller knows how many it needs.
@@ -35,6 +40,15 @@ package struct EngineOptions: Sendable, Equatable {
 
   /// The defaults.
   package init() {}
+
+  /// Most rows of each micro-batch: the i-th is in use only where rows are cut in more than i.
+  package var microBatchTokenLimits: [Int] {
+    let count = max(1, microBatchCount ?? Self.microBatchLimit)
+    return (0..<count).map { index in
+      // A fixed number of micro-batches still is one for a step of one row.
+      max(1, (batchedTokenLimit + index) / (index + 1))
+    }
+  }
 
   /// Checkpoints smaller than this compute with Float32-grade activations by default.
   ///

@@ -153,6 +153,8 @@ package struct EngineLoad: Sendable, Equatable {
   package var stepTokenCount = 0
   /// Seconds spent in steps.
   package var stepSeconds = 0.0
+  /// Peers that hold part of the model and cannot be reached now.
+  package var missingPeers: [String] = []
 
   package init() {}
 }

@@ -13,6 +13,8 @@ package enum InferenceError: Error, Sendable {
   case kernels(KernelError)
   case memory(MemoryError)
   case feedForward(FeedForwardError)
+  /// The processes that compute the feed-forward half cannot be used.
+  case service(any Error)
   case limits(AdmissionLimitError)
   /// Weights, cache and scratch do not fit into what is free.
   case notEnoughMemory(plan: MemoryPlan, available: Int)
@@ -36,6 +38,7 @@ extension InferenceError: CustomStringConvertible {
     case .kernels(let error): "\(error)"
     case .memory(let error): "\(error)"
     case .feedForward(let error): "\(error)"
+    case .service(let error): "\(error)"
     case .limits(let error): "\(error)"
     case .notEnoughMemory(let plan, let available):
       "not enough memory: weights \(Self.size(plan.weightByteCount)) + KV cache "

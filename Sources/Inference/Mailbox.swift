@@ -115,9 +115,14 @@ final class Mailbox: Sendable {
 
   // MARK: The engine's side
 
-  /// Takes the messages; sleeps until there are some when `isIdle`.
-  func take(isIdle: Bool) -> [EngineMessage] {
-    if isIdle { wakeUps.wait() }
+  /// Takes the messages; sleeps until there are some when `isIdle`, for `interval` if given.
+  func take(isIdle: Bool, atMost interval: Duration? = nil) -> [EngineMessage] {
+    if isIdle, let interval {
+      let nanoseconds = Int(interval / .nanoseconds(1))
+      _ = wakeUps.wait(timeout: .now() + .nanoseconds(nanoseconds))
+    } else if isIdle {
+      wakeUps.wait()
+    }
     return content.withLock { content in
       defer {
         content.messages = []

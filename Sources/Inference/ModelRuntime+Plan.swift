@@ -16,41 +16,92 @@ extension ModelRuntime {
     cache.perform(plan.copies)
     let wanted = place(plan)
     try forward()
-    withLogits(of: wanted.map(\.row)) { index, logits in
-      body(wanted[index].entry, wanted[index].position, logits)
+    var first = 0
+    while first < wanted.count {
+      let microBatch = wanted[first].microBatch
+      let last = wanted[first...].firstIndex { $0.microBatch != microBatch } ?? wanted.count
+      withLogits(of: wanted[first..<last].map(\.row), in: microBatch) { index, logits in
+        body(wanted[first + index].entry, wanted[first + index].position, logits)
+      }
+      first = last
     }
   }
 
+  /// A row whose logits are wanted.
+  private struct WantedRow {
+    var microBatch: Int
+    var row: Int32
+    var entry: Int
+    var position: Int
+  }
+
   /// Describes the plan's rows to the step; returns the rows whose logits are wanted.
-  private mutating func place(_ plan: StepPlan) -> [(row: Int32, entry: Int, position: Int)] {
-    let size = options.blockSize
-    var tokens: [Int32] = []
-    var positions: [Int32] = []
-    var slots: [Int32] = []
-    var spans: [AttentionSpan] = []
-    var tables: [Int32] = []
-    var wanted: [(row: Int32, entry: Int, position: Int)] = []
+  ///
+  /// The rows are cut into micro-batches of equal size wherever the cuts fall: a later piece of a
+  /// prompt's chunk finds the keys of an earlier one in the cache, since at every layer the
+  /// micro-batches come in order.
+  private mutating func place(_ plan: StepPlan) -> [WantedRow] {
+    let count = microBatchCount(rowCount: plan.tokenCount)
+    step.microBatchCount = count
+    let ends = (1...count).map { $0 * plan.tokenCount / count }
+    var wanted: [WantedRow] = []
+    var rows = MicroBatchRows()
+    var (microBatch, rowCount) = (0, 0)
     for (index, entry) in plan.entries.enumerated() {
-      spans.append(
-        AttentionSpan(
-          firstRow: tokens.count, rowCount: entry.tokens.count, startPosition: entry.start,
-          blockTableOffset: tables.count))
-      for position in entry.logitPositions {
-        wanted.append((Int32(tokens.count + position - entry.start), index, position))
+      var first = 0
+      while first < entry.tokens.count {
+        let part = first..<min(entry.tokens.count, first + ends[microBatch] - rowCount)
+        rows.add(entry, part, blockSize: options.blockSize)
+        for position in entry.logitPositions where part.contains(position - entry.start) {
+          let row = rows.tokens.count - part.upperBound + position - entry.start
+          wanted.append(
+            WantedRow(
+              microBatch: microBatch, row: Int32(row), entry: index, position: position))
+        }
+        rowCount += part.count
+        first = part.upperBound
+        if rowCount == ends[microBatch] {
+          rows.move(to: &step.microBatches[microBatch])
+          microBatch += 1
+        }
       }
-      for (offset, token) in entry.tokens.enumerated() {
-        let position = entry.start + offset
-        tokens.append(Int32(token))
-        positions.append(Int32(position))
-        slots.append(entry.blocks[position / size] * Int32(size) + Int32(position % size))
-      }
-      tables += entry.blocks
     }
-    step.microBatches[0].tokens = tokens
-    step.microBatches[0].positions = positions
-    step.microBatches[0].slots = slots
-    step.microBatches[0].spans = spans
-    step.microBatches[0].blockTables = tables
+    precondition(microBatch == count, "\(rowCount) rows do not fill \(count) micro-batches")
     return wanted
+  }
+}
+
+/// The rows of a micro-batch while they are gathered.
+private struct MicroBatchRows {
+  var tokens: [Int32] = []
+  var positions: [Int32] = []
+  var slots: [Int32] = []
+  var spans: [AttentionSpan] = []
+  var tables: [Int32] = []
+
+  /// Adds some of an entry's rows.
+  mutating func add(_ entry: StepPlan.Entry, _ part: Range<Int>, blockSize: Int) {
+    spans.append(
+      AttentionSpan(
+        firstRow: tokens.count, rowCount: part.count,
+        startPosition: entry.start + part.lowerBound, blockTableOffset: tables.count))
+    for offset in part {
+      let position = entry.start + offset
+      tokens.append(Int32(entry.tokens[offset]))
+      positions.append(Int32(position))
+      slots.append(
+        entry.blocks[position / blockSize] * Int32(blockSize) + Int32(position % blockSize))
+    }
+    tables += entry.blocks
+  }
+
+  /// Hands the rows over and begins anew.
+  mutating func move(to microBatch: inout MicroBatch) {
+    microBatch.tokens = tokens
+    microBatch.positions = positions
+    microBatch.slots = slots
+    microBatch.spans = spans
+    microBatch.blockTables = tables
+    self = MicroBatchRows()
   }
 }

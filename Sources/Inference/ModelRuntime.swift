@@ -21,12 +21,16 @@ package struct ModelRuntime: ~Copyable {
   /// The paged keys and values.
   package var cache: KVStore
   private var feedForward: LocalFeedForward
+  private let service: (any FeedForwardService)?
   private var output: OutputScratch
   private var logitsBuffer: Buffer<Float>
 
   /// Loads a model. Weights stay in the file's mapping; the cost does not depend on their size.
+  ///
+  /// - Parameter makeService: Makes the feed-forward half where other processes compute it.
   package init(
-    _ folder: borrowing ModelFolder, options: EngineOptions, logitRowLimit: Int
+    _ folder: borrowing ModelFolder, options: EngineOptions, logitRowLimit: Int,
+    through makeService: FeedForwardFactory? = nil
   ) throws(InferenceError) {
     let text = folder.configuration.text
     let context = options.contextLength ?? text.contextLength
@@ -50,15 +54,23 @@ package struct ModelRuntime: ~Copyable {
       halves = try loader.load(
         activation: activation, compute: compute, positionCount: context)
     } catch { throw .weights(error) }
+    let limits = options.microBatchTokenLimits
+    let made: (any FeedForwardService)?
+    do {
+      made = try makeService?(
+        FeedForwardContext(
+          layers: halves.feedForward, configuration: text, activation: activation,
+          tokenLimit: limits[0], microBatchLimit: limits.count, compute: compute))
+    } catch { throw .service(error) }
     cache = try layout.makeStore()
+    service = made
     decoder = halves.decoder
     feedForward = LocalFeedForward(
-      layers: halves.feedForward, tokenLimit: options.batchedTokenLimit, configuration: text,
-      activation: activation, compute: compute)
+      layers: halves.feedForward, tokenLimit: makeService == nil ? limits[0] : 1,
+      configuration: text, activation: activation, compute: compute)
     unusedTensors = loader.unusedNames
     step = Step(
-      tokenLimit: options.batchedTokenLimit, configuration: text, activation: activation,
-      compute: compute)
+      tokenLimits: limits, configuration: text, activation: activation, compute: compute)
     output = OutputScratch(rowLimit: logitRowLimit, decoder: decoder)
     logitsBuffer = Buffer(count: logitRowLimit * text.vocabularySize)
     self.options = options
@@ -75,20 +87,43 @@ package struct ModelRuntime: ~Copyable {
 
   /// Runs the rows in `step` through the network.
   package mutating func forward() throws(FeedForwardError) {
-    try decoder.forward(&step, cache: &cache, through: &feedForward)
+    guard let service else {
+      try decoder.forward(&step, cache: &cache, through: &feedForward)
+      return
+    }
+    service.beginStep()
+    var served = ServedFeedForward(service)
+    try decoder.forward(&step, cache: &cache, through: &served)
   }
 
-  /// Calls `body` with the logits [V] of each row of the first micro-batch in `rows`.
+  /// How often `idle` wants to be called while there are no steps; nil for never.
+  package var idleInterval: Duration? { service == nil ? nil : .milliseconds(50) }
+
+  /// Looks after the processes that compute the feed-forward half, if there are any.
+  package mutating func idle() { service?.idle() }
+
+  /// Peers without which no step can be computed now.
+  package var missingPeers: [String] { service?.missingPeers ?? [] }
+
+  /// In how many micro-batches to compute a step of so many rows.
+  func microBatchCount(rowCount: Int) -> Int {
+    let most = max(1, min(rowCount, step.microBatches.count))
+    if let count = options.microBatchCount { return min(count, most) }
+    return min(most, service?.microBatchCount(rowCount: rowCount, limit: most) ?? 1)
+  }
+
+  /// Calls `body` with the logits [V] of each row of a micro-batch in `rows`.
   package mutating func withLogits<E: Error>(
-    of rows: [Int32], _ body: (_ index: Int, _ logits: Span<Float>) throws(E) -> Void
+    of rows: [Int32], in microBatch: Int = 0,
+    _ body: (_ index: Int, _ logits: Span<Float>) throws(E) -> Void
   ) throws(E) {
     let width = decoder.configuration.vocabularySize
     var first = 0
     while first < rows.count {
       let count = min(output.rowLimit, rows.count - first)
       decoder.logits(
-        of: Array(rows[first..<first + count]), step.microBatches[0], scratch: &output,
-        into: &logitsBuffer)
+        of: Array(rows[first..<first + count]), step.microBatches[microBatch],
+        scratch: &output, into: &logitsBuffer)
       for index in 0..<count {
         let row = logitsBuffer.span.extracting(index * width..<(index + 1) * width)
         try body(first + index, row)

@@ -13,6 +13,22 @@ package protocol StepExecutor: ~Copyable, SendableMetatype {
     _ plan: StepPlan,
     _ body: (_ entry: Int, _ position: Int, _ logits: Span<Float>) -> Void
   ) throws(FeedForwardError)
+
+  /// How often `idle` wants to be called while there are no steps; nil for never.
+  var idleInterval: Duration? { get }
+  /// Looks after what needs it while there are no steps.
+  mutating func idle()
+  /// Peers without which no step can be computed now.
+  var missingPeers: [String] { get }
+}
+
+extension StepExecutor where Self: ~Copyable {
+  /// Never.
+  package var idleInterval: Duration? { nil }
+  /// Nothing to look after.
+  package mutating func idle() {}
+  /// Needs nobody.
+  package var missingPeers: [String] { [] }
 }
 
 /// A model that is ready to run, with the facts and bounds that requests are held to.

@@ -12,6 +12,10 @@ package enum FeedForwardError: Error, Equatable, Sendable {
   case timedOut(layer: Int, microBatch: Int)
   /// The peer that holds experts of this layer is gone.
   case peerLost(layer: Int, peer: String)
+  /// A peer cannot compute this layer, and says why.
+  case refused(layer: Int, peer: String, reason: String)
+  /// There is no memory to send from or to receive into.
+  case outOfSlots(reason: String)
 }
 
 /// The half of every decoder layer that lies beyond the attention/FFN cut.
@@ -25,4 +29,11 @@ package protocol FeedForward: ~Copyable {
   /// Waits for the matching `submit`; writes `feedForwardOutput`, [T, D].
   mutating func collect(
     _ layer: LayerIndex, into microBatch: inout MicroBatch) throws(FeedForwardError)
+  /// Lets messages move, where there are any; called between the parts of the attention half.
+  mutating func progress()
+}
+
+extension FeedForward where Self: ~Copyable {
+  /// Nothing moves inside one process.
+  package mutating func progress() {}
 }

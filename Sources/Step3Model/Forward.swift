@@ -22,7 +22,7 @@ extension TextDecoder {
     for layer in 0..<layers.count {
       for m in 0..<step.microBatchCount {
         if layer > 0 { try finish(layer - 1, &step.microBatches[m], &feedForward) }
-        attend(layer, &step.microBatches[m], &cache)
+        attend(layer, &step.microBatches[m], &cache) { feedForward.progress() }
         try feedForward.submit(LayerIndex(layer), step.microBatches[m])
       }
     }
@@ -38,10 +38,13 @@ extension TextDecoder {
   }
 
   /// The attention half: norm, MFA, residual, norm, route.
-  private func attend(_ layer: Int, _ batch: inout MicroBatch, _ cache: inout KVStore) {
+  private func attend(
+    _ layer: Int, _ batch: inout MicroBatch, _ cache: inout KVStore, between: () -> Void
+  ) {
     let weights = layers[layer]
     normalize(weights.inputNorm, &batch)
     attention(weights.attention, layer: layer, &batch, &cache)
+    between()
     compute.add(batch.attentionProjection, count: valueCount(batch), into: &batch.hidden)
     normalize(weights.postAttentionNorm, &batch)
     if let router = weights.router { route(router, &batch) }

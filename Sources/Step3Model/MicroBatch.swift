@@ -9,6 +9,8 @@ package import Tensors
 package struct MicroBatch: ~Copyable, Sendable {
   /// Largest number of rows.
   package let tokenLimit: Int
+  /// Its place in the step, which names its slots beyond the cut.
+  package let index: Int
 
   // What to compute, set by the caller before each step.
 
@@ -52,10 +54,11 @@ package struct MicroBatch: ~Copyable, Sendable {
   /// Allocates all buffers for `tokenLimit` rows of the model.
   package init(
     tokenLimit: Int, configuration: TextConfiguration, activation: ActivationType,
-    compute: Compute
+    compute: Compute, index: Int = 0
   ) {
     precondition(tokenLimit > 0)
     self.tokenLimit = tokenLimit
+    self.index = index
     let width = configuration.hiddenSize
     let heads = configuration.headCount * configuration.headDimension
     hidden = Buffer(count: tokenLimit * width)
@@ -84,6 +87,11 @@ package struct MicroBatch: ~Copyable, Sendable {
   }
 }
 
+extension MicroBatch {
+  /// Whether a sequence has more than one row: then its rows can wait for those of decoding.
+  package var isPrefill: Bool { spans.contains { $0.rowCount > 1 } }
+}
+
 /// One step's micro-batches.
 package struct Step: ~Copyable, Sendable {
   /// The micro-batches; only the first `microBatchCount` take part.
@@ -96,10 +104,20 @@ package struct Step: ~Copyable, Sendable {
     tokenLimit: Int, configuration: TextConfiguration, activation: ActivationType,
     compute: Compute
   ) {
-    microBatches = FixedArray(count: 1) { _ in
+    self.init(
+      tokenLimits: [tokenLimit], configuration: configuration, activation: activation,
+      compute: compute)
+  }
+
+  /// A step of as many micro-batches as there are limits of their rows.
+  package init(
+    tokenLimits: [Int], configuration: TextConfiguration, activation: ActivationType,
+    compute: Compute
+  ) {
+    microBatches = FixedArray(count: tokenLimits.count) { index in
       MicroBatch(
-        tokenLimit: tokenLimit, configuration: configuration, activation: activation,
-        compute: compute)
+        tokenLimit: tokenLimits[index], configuration: configuration, activation: activation,
+        compute: compute, index: index)
     }
     microBatchCount = 1
   }

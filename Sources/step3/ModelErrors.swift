@@ -54,6 +54,7 @@ extension InferenceError: CommandError {
     case .memory(let error): error.exitCode
     case .notEnoughMemory: .memory
     case .feedForward: .failed
+    case .service(let error): (error as? any CommandError)?.exitCode ?? .peer
     case .limits, .emptyPrompt, .promptTooLong, .tokenOutOfRange, .contextTooLong: .usage
     }
   }
@@ -67,6 +68,7 @@ extension InferenceError: CommandError {
     case .memory(let error): error.code
     case .notEnoughMemory: "out_of_memory"
     case .feedForward: "feed_forward_failed"
+    case .service(let error): (error as? any CommandError)?.code ?? "feed_forward_unavailable"
     case .limits: "bad_limits"
     case .emptyPrompt: "empty_prompt"
     case .promptTooLong: "prompt_too_long"
