@@ -153,8 +153,8 @@ let package = Package(
     tests(
       "DisaggregationTests",
       imports: [
-        "Disaggregation", "DisaggregationTestSupport", "Step3Model", "ModelConfiguration",
-        "Kernels", "KVCaching", "Tensors", "TestSupport",
+        "Disaggregation", "DisaggregationTestSupport", "JSONScanning", "Step3Model",
+        "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport",
       ]),
     tests(
       "UCXTransportTests",

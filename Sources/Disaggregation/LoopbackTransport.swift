@@ -368,4 +368,7 @@ extension Duration {
     let (seconds, attoseconds) = components
     return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
   }
+
+  /// Seconds.
+  package var inSeconds: Double { Double(nanoseconds) / 1e9 }
 }

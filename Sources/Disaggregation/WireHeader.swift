@@ -44,8 +44,12 @@ package struct MessageFlags: OptionSet, Hashable, Sendable {
   package static let resend = MessageFlags(rawValue: 4)
   /// `payloadChecksum` covers the payload.
   package static let checksum = MessageFlags(rawValue: 8)
+  /// The answer shall be Float32 sums of subtrees; without it, one BF16 sum.
+  package static let exactResults = MessageFlags(rawValue: 16)
   /// All flags that this version knows.
-  package static let known: MessageFlags = [.prefill, .lastLayer, .resend, .checksum]
+  package static let known: MessageFlags = [
+    .prefill, .lastLayer, .resend, .checksum, .exactResults,
+  ]
 }
 
 /// How the values of a bulk payload are stored.

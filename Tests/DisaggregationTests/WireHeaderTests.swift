@@ -7,7 +7,7 @@ struct WireHeaderTests {
   static func random(using generator: inout SplitMix) -> WireHeader {
     var header = WireHeader(
       kind: MessageKind.allCases[.random(in: 0..<MessageKind.allCases.count, using: &generator)])
-    header.flags = MessageFlags(rawValue: .random(in: 0...15, using: &generator))
+    header.flags = MessageFlags(rawValue: .random(in: 0...31, using: &generator))
     header.membershipEpoch = .random(in: 0 ... .max, using: &generator)
     header.mapEpoch = .random(in: 0 ... .max, using: &generator)
     header.sender = .random(in: 0 ... .max, using: &generator)
