@@ -86,9 +86,9 @@ package struct WeightMatrix: Sendable {
   }
 
   /// How many equal slices the columns are cut into where a sum over them must be divisible: 4, 2
-  /// or 1, whatever leaves whole granules of 32 columns, of 128 where blocks share a factor.
+  /// or 1, whatever leaves whole granules of 32 columns, of two blocks where these share a factor.
   package var sliceCount: Int {
-    let granule = scaleInverse == nil ? 32 : Int(CK_SCALE_BLOCK)
+    let granule = scaleInverse == nil ? 32 : 2 * Int(CK_SCALE_BLOCK)
     return [4, 2].first { columns % ($0 * granule) == 0 } ?? 1
   }
 

@@ -33,7 +33,7 @@
 #define CK_OPERAND_ROUNDED 1         // float32 holding values rounded to bfloat16
 #define CK_OPERAND_BFLOAT16 2        // bfloat16
 #define CK_OPERAND_PAIR 3            // a row of hi = bfloat16(x), a row of lo = bfloat16(x - hi)
-#define CK_OPERAND_SPLIT_BFLOAT16 4  // bfloat16; of every 64, first the even then the odd ones
+#define CK_OPERAND_SPLIT_BFLOAT16 4  // bfloat16, even and odd ones apart (ck_split_place)
 #define CK_OPERAND_SPLIT_PAIR 5      // as PAIR, both rows in the order of SPLIT_BFLOAT16
 #define CK_OPERAND_COUNT 6
 
@@ -52,7 +52,7 @@ typedef struct {
   const float *scales;    // E4M3: [ceil(rows / 128)][ceil(columns / 128)], any address
   size_t scale_stride;    // factors from 128 rows to the next
   size_t columns;
-  size_t slices;          // equal parts of the columns; 1, or each a multiple of 32 (E4M3: 128)
+  size_t slices;          // equal parts of the columns; 1, or each a multiple of 32 (E4M3: 256)
   size_t slice_stride;    // floats of output from slice to slice
   const void *operand;    // prepared rows
   size_t operand_stride;  // bytes from token to token (a PAIR token is two rows of half of it)
@@ -153,6 +153,8 @@ const char *ck_missing(const char *name);
 // not fall on the same cache sets.
 static inline size_t ck_operand_bytes(int32_t kind, size_t columns) {
   size_t bytes = kind <= CK_OPERAND_ROUNDED ? (columns + 15) / 16 * 64 : (columns + 63) / 64 * 128;
+  if (kind == CK_OPERAND_SPLIT_BFLOAT16 || kind == CK_OPERAND_SPLIT_PAIR)
+    bytes = (columns + 255) / 256 * 512;
   bytes += bytes / 64 % 2 == 0 ? 64 : 0;
   int pair = kind == CK_OPERAND_PAIR || kind == CK_OPERAND_SPLIT_PAIR;
   return pair ? 2 * bytes : bytes;
