@@ -1,6 +1,8 @@
 /// Reads BMP files as the Python Imaging Library does: headers of 12 to 124 bytes, 1 to 32 bits a
 /// pixel, run-length coding, the usual bit fields.
 struct BitmapReader {
+  private typealias Colour = (red: UInt8, green: UInt8, blue: UInt8)
+
   private enum Layout {
     case palette(bits: Int)
     /// Run lengths over a palette; `bits` of one pixel.
@@ -13,19 +15,21 @@ struct BitmapReader {
 
   /// Width and height in pixels.
   let size: ImageSize
-  private let file: [UInt8]
   private let reader: ByteReader
   private let headerSize: Int
   private let bitCount: Int
   private let compression: Int
   private let isTopDown: Bool
   private let layout: Layout
-  private let colours: [[UInt8]]
+  private let colours: [Colour]
   private let dataOffset: Int
+  private let limit: Duration
+  private let deadline: ContinuousClock.Instant
 
   /// Reads the headers; pixels are not looked at.
   init(_ bytes: [UInt8], limits: ImageLimits) throws(ImageError) {
-    file = bytes
+    limit = limits.duration
+    deadline = .now + limits.duration
     reader = ByteReader(bytes[...])
     headerSize = try Self.number(reader, 14, 4)
     let isOld = headerSize == 12
@@ -60,9 +64,13 @@ struct BitmapReader {
     case .packed(let green): try converted(byteCount: 2) { Self.unpack($0, $1, green) }
     case .bytes(let byteCount, let red, let green, let blue, let alpha):
       try converted(byteCount: byteCount) { line, at in
-        let colour = [line[at + red], line[at + green], line[at + blue]]
+        let colour = (line[at + red], line[at + green], line[at + blue])
         guard let alpha, transparency == .overWhite else { return colour }
-        return colour.map { Self.overWhite($0, line[at + alpha]) }
+        let share = line[at + alpha]
+        return (
+          Self.overWhite(colour.0, share), Self.overWhite(colour.1, share),
+          Self.overWhite(colour.2, share)
+        )
       }
     }
   }
@@ -118,16 +126,17 @@ struct BitmapReader {
   /// The palette as red, green, blue; indices beyond it are greys.
   private static func colours(
     _ reader: ByteReader, _ start: Int, _ entrySize: Int, _ count: Int
-  ) throws(ImageError) -> [[UInt8]] {
+  ) throws(ImageError) -> [Colour] {
     guard count <= 65_536 else {
       throw .damaged(format: .bmp, reason: "its palette has \(count) colours")
     }
-    var colours = (UInt8.min...UInt8.max).map { [$0, $0, $0] }
+    var colours: [Colour] = (UInt8.min...UInt8.max).map { ($0, $0, $0) }
     for index in 0..<min(count, 256) {
       guard let entry = reader.bytes(at: start + entrySize * index, count: 3) else {
         throw .truncated(format: .bmp)
       }
-      colours[index] = entry.reversed()
+      let start = entry.startIndex
+      colours[index] = (entry[start + 2], entry[start + 1], entry[start])
     }
     return colours
   }
@@ -149,45 +158,51 @@ struct BitmapReader {
   private func paletted(
     _ index: (_ line: ArraySlice<UInt8>, _ x: Int) -> Int
   ) throws(ImageError) -> [UInt8] {
+    try converted { line, x in colours[index(line, x)] }
+  }
+
+  private static func index(_ line: ArraySlice<UInt8>, _ x: Int, _ bits: Int) -> Int {
+    let perByte = 8 / bits
+    let x = x - line.startIndex
+    let byte = Int(line[line.startIndex + x / perByte])
+    return byte >> (8 - bits * (x % perByte + 1)) & ((1 << bits) - 1)
+  }
+
+  private func converted(
+    byteCount: Int = 1, _ colour: (_ line: ArraySlice<UInt8>, _ at: Int) -> Colour
+  ) throws(ImageError) -> [UInt8] {
     // Before memory is taken: the lines must be there.
     _ = try line(isTopDown ? size.height - 1 : 0)
     var pixels: [UInt8] = []
     pixels.reserveCapacity(size.pixelCount * 3)
     for y in 0..<size.height {
       let line = try line(y)
-      for x in 0..<size.width { pixels += colours[index(line, x)] }
+      try checkTime()
+      for x in 0..<size.width { append(colour(line, x * byteCount + line.startIndex), to: &pixels) }
     }
     return pixels
   }
 
-  private static func index(_ line: ArraySlice<UInt8>, _ x: Int, _ bits: Int) -> Int {
-    let perByte = 8 / bits
-    let byte = Int(line[line.startIndex + x / perByte])
-    return byte >> (8 - bits * (x % perByte + 1)) & ((1 << bits) - 1)
+  @inline(__always)
+  private func append(_ colour: Colour, to pixels: inout [UInt8]) {
+    pixels.append(colour.red)
+    pixels.append(colour.green)
+    pixels.append(colour.blue)
   }
 
-  private func converted(
-    byteCount: Int, _ colour: (_ line: ArraySlice<UInt8>, _ at: Int) -> [UInt8]
-  ) throws(ImageError) -> [UInt8] {
-    _ = try line(isTopDown ? size.height - 1 : 0)
-    var pixels: [UInt8] = []
-    pixels.reserveCapacity(size.pixelCount * 3)
-    for y in 0..<size.height {
-      let line = try line(y)
-      for x in 0..<size.width { pixels += colour(line, line.startIndex + x * byteCount) }
-    }
-    return pixels
+  private func checkTime() throws(ImageError) {
+    if ContinuousClock.now > deadline { throw .tooSlow(format: .bmp, limit: limit) }
   }
 
   private static func unpack(
     _ line: ArraySlice<UInt8>, _ at: Int, _ green: Int
-  ) -> [UInt8] {
+  ) -> Colour {
     let value = Int(line[at]) | Int(line[at + 1]) << 8
     let greens = (1 << green) - 1
-    return [
+    return (
       UInt8((value >> (5 + green) & 31) * 255 / 31), UInt8((value >> 5 & greens) * 255 / greens),
-      UInt8((value & 31) * 255 / 31),
-    ]
+      UInt8((value & 31) * 255 / 31)
+    )
   }
 
   private static func overWhite(_ colour: UInt8, _ alpha: UInt8) -> UInt8 {
@@ -209,7 +224,8 @@ struct BitmapReader {
     pixels.reserveCapacity(size.pixelCount * 3)
     for y in 0..<size.height {
       let start = (isTopDown ? y : size.height - 1 - y) * size.width
-      for x in 0..<size.width { pixels += colours[Int(runs.indices[start + x])] }
+      try checkTime()
+      for x in 0..<size.width { append(colours[Int(runs.indices[start + x])], to: &pixels) }
     }
     return pixels
   }
