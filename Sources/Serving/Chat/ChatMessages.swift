@@ -35,7 +35,8 @@ enum ChatMessages {
     if let content = try content(fields, mayBeEmpty: mayBeEmpty) {
       message["content"] = .string(content)
     } else {
-      message["content"] = calls.isEmpty ? .string(try fields.string("refusal") ?? "") : .null
+      // Templates join the content to strings, so it is never null, not even beside calls.
+      message["content"] = .string(try fields.string("refusal") ?? "")
     }
     if let name = try fields.string("name") { message["name"] = .string(name) }
     if role == "assistant" {
