@@ -14,7 +14,9 @@ enum ServeFlags {
     .integer("max-num-seqs", in: 1...4096, default: 64, help: "most sequences that run at once"),
     .integer(
       "max-num-batched-tokens", in: 2...65_536, default: 512, help: "most tokens in one step"),
-    .integer("block-size", in: 1...4096, default: 32, help: "positions per block of the KV cache"),
+    .choice(
+      "block-size", ["16", "32", "64", "128", "256", "512"], default: "32",
+      help: "positions per block of the KV cache"),
     ModelFlags.cacheType, ModelFlags.dtype,
     .byteCount("kv-cache-memory", help: "bytes for the KV cache (default: a share of free memory)"),
     .toggle("prefix-caching", default: true, help: "share cached blocks among prompts"),
@@ -49,7 +51,7 @@ enum ServeFlags {
     var options = ModelFlags.options(arguments)
     options.sequenceLimit = arguments.integer("max-num-seqs")
     options.batchedTokenLimit = arguments.integer("max-num-batched-tokens")
-    options.blockSize = arguments.integer("block-size")
+    options.blockSize = Int(arguments.string("block-size")) ?? options.blockSize
     options.cacheByteCount = arguments.optionalByteCount("kv-cache-memory")
     options.sharesPrefixes = arguments.isOn("prefix-caching")
     options.queuedRequestLimit = arguments.integer("max-queued-requests")
