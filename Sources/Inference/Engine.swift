@@ -21,9 +21,7 @@ package final class Engine: GenerationEngine {
     let thread = Thread { [mailbox, ended] in
       do {
         let model = try load { mailbox.report($0) }
-        mailbox.open(
-          model.facts, queueLimit: model.limits.queuedRequestCount,
-          allowsPriority: model.limits.handicapPerPriority != nil)
+        mailbox.open(model.facts, limits: model.limits)
         EngineLoop(model, mailbox: mailbox).run()
       } catch {
         mailbox.fail(error)

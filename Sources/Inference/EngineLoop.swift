@@ -113,6 +113,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
   private func perform(_ plan: StepPlan) {
     let began = now
     for entry in plan.entries { requests[entry.sequence.request]?.start(began) }
+    for sequence in plan.preempted { requests[sequence.request]?.preemptionCount += 1 }
     // Published before the step too: the queue has shrunk, and the step may take long.
     publish()
     var samples = plan.entries.map { entry in
@@ -131,6 +132,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
     scheduler.apply(StepOutcome(samples: samples.flatMap { $0 }))
     load.stepCount += 1
     load.stepTokenCount += plan.tokenCount
+    load.noteStep(ofTokens: plan.tokenCount)
     load.stepSeconds += (now - began).seconds
     deliverEnds()
   }
@@ -243,7 +245,7 @@ extension GenerationFailure {
       case .queueFull(let limit, _):
         .queueFull(limit: limit, retryAfterSeconds: load.estimatedQueueSeconds)
       case .queuedTokensFull(let limit, _):
-        .queueFull(limit: limit, retryAfterSeconds: load.estimatedQueueSeconds)
+        .queuedTokensFull(limit: limit, retryAfterSeconds: load.estimatedQueueSeconds)
       case .cacheTooSmall(let needed, let available):
         .cacheTooSmall(neededTokens: needed, availableTokens: available)
       case .priorityUnsupported(let priority): .priorityUnsupported(priority: priority)

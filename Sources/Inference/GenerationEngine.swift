@@ -155,6 +155,20 @@ package struct EngineLoad: Sendable, Equatable {
   package var stepSeconds = 0.0
   /// Peers that hold part of the model and cannot be reached now.
   package var missingPeers: [String] = []
+  /// Steps by their number of tokens: entry i counts those of at most `stepTokenBounds[i]` and of
+  /// more than the bound before it, the last entry the rest.
+  package private(set) var stepSizes = [Int](repeating: 0, count: stepTokenBounds.count + 1)
+
+  /// The bounds of `stepSizes`.
+  package static let stepTokenBounds = [
+    1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384,
+  ]
+
+  /// Counts a step of `count` tokens by its size.
+  mutating func noteStep(ofTokens count: Int) {
+    let index = Self.stepTokenBounds.firstIndex { count <= $0 } ?? Self.stepTokenBounds.count
+    stepSizes[index] += 1
+  }
 
   package init() {}
 }

@@ -58,11 +58,16 @@ package struct FinishedChoice: Sendable, Equatable {
   package var reason: FinishReason
   /// How many tokens it generated, a final stop token included.
   package var generatedTokenCount: Int
+  /// How often its request had to give up its place in the cache.
+  package var preemptionCount: Int
 
-  package init(choice: Int, reason: FinishReason, generatedTokenCount: Int) {
+  package init(
+    choice: Int, reason: FinishReason, generatedTokenCount: Int, preemptionCount: Int = 0
+  ) {
     self.choice = choice
     self.reason = reason
     self.generatedTokenCount = generatedTokenCount
+    self.preemptionCount = preemptionCount
   }
 }
 
@@ -90,6 +95,8 @@ package enum GenerationFailure: Error, Sendable, Equatable {
   case draining
   /// The waiting queue is full.
   case queueFull(limit: Int, retryAfterSeconds: Int)
+  /// The prompts in the waiting queue hold too many tokens.
+  case queuedTokensFull(limit: Int, retryAfterSeconds: Int)
   /// The prompt has no tokens.
   case emptyPrompt
   /// No token can be chosen: the request's rules exclude each other, or the logits are broken.
@@ -117,6 +124,8 @@ extension GenerationFailure: CustomStringConvertible {
     case .draining: "The server is shutting down; send the request to another one."
     case .queueFull(let limit, let seconds):
       "The waiting queue holds its limit of \(limit) requests; try again in \(seconds) s."
+    case .queuedTokensFull(let limit, let seconds):
+      "The waiting prompts hold their limit of \(limit) tokens; try again in \(seconds) s."
     case .emptyPrompt: "The prompt is empty; give at least one token."
     case .sampling(let error): "\(error)."
     case .priorityUnsupported(let priority):

@@ -1,5 +1,6 @@
 import Dispatch
 import Sampling
+import Scheduling
 import Synchronization
 
 /// Receives what a request's sequences generate; called on the engine's thread.
@@ -23,11 +24,14 @@ final class Mailbox: Sendable {
     var messages: [EngineMessage] = []
     /// Requests among the messages that the loop has not seen.
     var unseenRequestCount = 0
+    /// Tokens of their prompts.
+    var unseenTokenCount = 0
     var liveIDs: Set<String> = []
     var model: ModelFacts?
     var state: EngineState
     var load = EngineLoad()
     var queueLimit = 0
+    var queuedTokenLimit = Int.max
     var allowsPriority = false
     var loadError: (any Error)?
   }
@@ -68,6 +72,7 @@ final class Mailbox: Sendable {
       if let failure = Self.refusal(of: request, content) { return failure }
       content.liveIDs.insert(request.id)
       content.unseenRequestCount += 1
+      content.unseenTokenCount += request.prompt.count
       content.messages.append(.submit(request, handler))
       return nil
     }
@@ -110,6 +115,16 @@ final class Mailbox: Sendable {
       return .queueFull(
         limit: content.queueLimit, retryAfterSeconds: content.load.estimatedQueueSeconds)
     }
+    // A request that nobody waits before is taken, however long it is.
+    let waitingTokenCount = content.load.waitingTokenCount + content.unseenTokenCount
+    guard
+      waitingTokenCount == 0
+        || waitingTokenCount <= content.queuedTokenLimit - request.prompt.count
+    else {
+      return .queuedTokensFull(
+        limit: content.queuedTokenLimit,
+        retryAfterSeconds: content.load.estimatedQueueSeconds)
+    }
     return nil
   }
 
@@ -129,6 +144,8 @@ final class Mailbox: Sendable {
         // Counted as waiting until the loop publishes; see `publish`.
         content.load.waitingRequestCount += content.unseenRequestCount
         content.unseenRequestCount = 0
+        content.load.waitingTokenCount += content.unseenTokenCount
+        content.unseenTokenCount = 0
       }
       return content.messages
     }
@@ -141,11 +158,12 @@ final class Mailbox: Sendable {
   }
 
   /// Opens for requests, unless draining has begun while the model was loading.
-  func open(_ facts: ModelFacts, queueLimit: Int, allowsPriority: Bool) {
+  func open(_ facts: ModelFacts, limits: AdmissionLimits) {
     content.withLock { content in
       content.model = facts
-      content.queueLimit = queueLimit
-      content.allowsPriority = allowsPriority
+      content.queueLimit = limits.queuedRequestCount
+      content.queuedTokenLimit = limits.queuedTokenCount
+      content.allowsPriority = limits.handicapPerPriority != nil
       if case .loading = content.state { content.state = .ready }
     }
     loaded.signal()

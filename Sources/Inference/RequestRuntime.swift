@@ -7,6 +7,8 @@ struct RequestRuntime {
   var choices: [SequenceRuntime]
   /// Choices that have not ended.
   private(set) var openChoiceCount: Int
+  /// How often one of its choices was preempted.
+  var preemptionCount = 0
   private let submitted: Duration
   private var started: Duration?
   private var isPromptReported = false
@@ -65,7 +67,8 @@ struct RequestRuntime {
     handler(
       .finished(
         FinishedChoice(
-          choice: choice, reason: reason, generatedTokenCount: choices[choice].generatedCount)))
+          choice: choice, reason: reason, generatedTokenCount: choices[choice].generatedCount,
+          preemptionCount: preemptionCount)))
   }
 }
 

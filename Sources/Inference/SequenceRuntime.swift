@@ -60,7 +60,8 @@ struct SequenceRuntime: Sendable {
       var report: TokenLogprobs?
       if let count = parameters.logprobs {
         report = try sampler.logprobs(
-          logits, of: forced, topCount: count, position: context.position)
+          logits, of: forced, topCount: count, listed: parameters.logprobTokens,
+          position: context.position)
       }
       token = SampledToken(id: forced, logprobs: report)
     } else {

@@ -19,9 +19,10 @@ package struct TokenLogprobs: Equatable, Sendable {
   /// 1 for the most likely token; tokens of equal logit rank by ascending id.
   package let rank: Int
   /// The most likely tokens, best first; the chosen one is among them only if its rank says so.
+  /// Or the tokens that the parameters list, in their order.
   package let top: [TokenLogprob]
 
-  /// Assembles a report; `top` must be sorted, best first.
+  /// Assembles a report; `top` is sorted, best first, or in the order asked for.
   package init(chosen: TokenLogprob, rank: Int, top: [TokenLogprob]) {
     self.chosen = chosen
     self.rank = rank

@@ -41,16 +41,19 @@ package struct Sampler {
     }
     guard let count = parameters.logprobs else { return SampledToken(id: token, logprobs: nil) }
     let report = try logprobs(
-      logits, of: token, topCount: count, position: context.position)
+      logits, of: token, topCount: count, listed: parameters.logprobTokens,
+      position: context.position)
     return SampledToken(id: token, logprobs: report)
   }
 
   /// Reports on a given token: a chosen one, a forced one, or the next one of a prompt.
   ///
-  /// - Parameter topCount: how many of the most likely tokens to list; -1 lists all.
+  /// - Parameters:
+  ///   - topCount: how many of the most likely tokens to list; -1 lists all.
+  ///   - listed: tokens to list in place of the most likely ones, unless empty.
   /// - Precision: natural log-softmax; Double sums over Float32 logits, rounded once at the end.
   package mutating func logprobs(
-    _ logits: Span<Float>, of token: Int, topCount: Int, position: Int
+    _ logits: Span<Float>, of token: Int, topCount: Int, listed: [Int] = [], position: Int
   ) throws(SamplingError) -> TokenLogprobs {
     precondition(logits.count == vocabularyCount, "the row does not fit the vocabulary")
     guard let maximum = Softmax.maximum(logits), maximum.isFinite else {
@@ -63,8 +66,10 @@ package struct Sampler {
     for index in logits.indices where logits[index] >= chosen {
       if logits[index] > chosen || index < token { rank += 1 }
     }
-    var top: [TokenLogprob] = []
-    if topCount != 0 {
+    var top = listed.map {
+      TokenLogprob(token: $0, logprob: Float(Double(logits[$0]) - normalizer))
+    }
+    if topCount != 0 && listed.isEmpty {
       let count = topCount < 0 ? vocabularyCount : min(topCount, vocabularyCount)
       selection.selectBest(count, of: logits, from: -.infinity)
       top.reserveCapacity(count)

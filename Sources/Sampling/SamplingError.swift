@@ -28,6 +28,7 @@ package enum SamplingParameterName: String, Sendable, CaseIterable {
   case badWords = "bad_words"
   case minTokens = "min_tokens"
   case logprobs
+  case logprobTokens = "logprob_token_ids"
 }
 
 extension SamplingError: CustomStringConvertible {

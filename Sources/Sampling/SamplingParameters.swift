@@ -28,6 +28,8 @@ package struct SamplingParameters: Equatable, Sendable {
   /// How many alternatives to report with each token: `nil` reports nothing, 0 only the chosen
   /// token, -1 the whole vocabulary.
   package let logprobs: Int?
+  /// The tokens to report in place of the most likely ones, in this order; empty reports those.
+  package let logprobTokens: [Int]
 
   /// Below this a temperature is zero: dividing by it would only magnify rounding.
   package static let greedyTemperature = 1e-5
@@ -45,7 +47,7 @@ package struct SamplingParameters: Equatable, Sendable {
     temperature: Double = 1, topK: Int? = nil, topP: Double = 1, minP: Double = 0,
     repetitionPenalty: Double = 1, presencePenalty: Double = 0, frequencyPenalty: Double = 0,
     logitBias: [TokenBias] = [], allowedTokens: [Int]? = nil, badWords: [[Int]] = [],
-    minTokens: Int = 0, logprobs: Int? = nil
+    minTokens: Int = 0, logprobs: Int? = nil, logprobTokens: [Int] = []
   ) throws(SamplingError) {
     try Self.check(.temperature, temperature, (0...2).contains(temperature), "between 0 and 2")
     try Self.check(.topK, Double(topK ?? 0), (topK ?? 0) >= -1, "at least 1, or 0 or -1 for all")
@@ -75,6 +77,7 @@ package struct SamplingParameters: Equatable, Sendable {
     self.badWords = try Self.checkedBadWords(badWords)
     self.minTokens = minTokens
     self.logprobs = logprobs
+    self.logprobTokens = logprobTokens
   }
 
   /// Checks the token ids, which only the vocabulary of the served model can judge.
@@ -88,6 +91,7 @@ package struct SamplingParameters: Equatable, Sendable {
     for word in badWords {
       for token in word { try Self.check(.badWords, token: token, vocabularyCount) }
     }
+    for token in logprobTokens { try Self.check(.logprobTokens, token: token, vocabularyCount) }
   }
 }
 

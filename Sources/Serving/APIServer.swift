@@ -28,9 +28,26 @@ package final class APIServer: HTTPHandler {
   /// Answers what needs no generation: health, errors, pages.
   package func immediate(_ request: HTTPRequest) -> HTTPResponse? {
     if clusterRoutes != nil && request.path.hasPrefix("/cluster/") { return nil }
-    guard let (route, _) = Route.match(request.path) else {
-      return failure(.unknownPath(path: request.path), request)
-    }
+    let route = Route.match(request.path)?.route
+    guard let answer = immediateAnswer(request, route) else { return nil }
+    note(request, route, status: answer.status)
+    return answer
+  }
+
+  /// Counts and logs what was answered on the loop's thread. The log may block, so it is not told
+  /// from here.
+  private func note(_ request: HTTPRequest, _ route: Route?, status: Int) {
+    context.metrics.didAnswer(
+      handler: route?.rawValue ?? "none", method: request.method, status: status, seconds: 0)
+    guard route?.isQuiet != true else { return }
+    let record = RequestRecord(
+      id: request.id, client: request.client, method: request.method, path: request.path,
+      status: status, seconds: 0)
+    Task { [log] in log(record) }
+  }
+
+  private func immediateAnswer(_ request: HTTPRequest, _ route: Route?) -> HTTPResponse? {
+    guard let route else { return failure(.unknownPath(path: request.path), request) }
     if request.method == "OPTIONS" { return preflight(route) }
     let isHead = request.method == "HEAD" && route.methods.contains("GET")
     guard isHead || route.methods.contains(request.method) else {
@@ -87,6 +104,7 @@ package final class APIServer: HTTPHandler {
     }
     var answer = failure(error, request)
     answer.headers.append(HTTPField("x-request-id", request.id))
+    note(request, Route.match(request.path)?.route, status: answer.status)
     return answer
   }
 

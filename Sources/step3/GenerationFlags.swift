@@ -52,7 +52,7 @@ extension GenerationFailure: CommandError {
     case .sampling: .usage
     case .cacheTooSmall: .memory
     case .peerLost: .peer
-    case .loading, .draining, .queueFull, .duplicateID, .engineStopped: .failed
+    case .loading, .draining, .queueFull, .queuedTokensFull, .duplicateID, .engineStopped: .failed
     }
   }
 
@@ -60,7 +60,7 @@ extension GenerationFailure: CommandError {
     switch self {
     case .loading: "loading"
     case .draining: "draining"
-    case .queueFull: "queue_full"
+    case .queueFull, .queuedTokensFull: "queue_full"
     case .contextTooLong: "prompt_too_long"
     case .cacheTooSmall: "cache_too_small"
     case .tokenOutOfRange: "bad_id"

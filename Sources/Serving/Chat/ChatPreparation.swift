@@ -68,7 +68,9 @@ extension GenerationOptions {
       throw .contextTooLong(
         promptTokenCount: prompt.count, maximumTokens: nil, contextLength: context)
     }
-    let maximum = wanted ?? (context - prompt.count)
+    // What a request does not bound is bounded by what can be held at all.
+    let room = min(context, max(prompt.count + 1, model.facts.cacheCapacityTokens))
+    let maximum = wanted ?? (room - prompt.count)
     guard prompt.count <= context - maximum else {
       throw .contextTooLong(
         promptTokenCount: prompt.count, maximumTokens: maximum, contextLength: context)

@@ -30,6 +30,14 @@ package struct GenerationOptions: Sendable {
   /// Whether tokens in logprobs are written `token_id:123`.
   package var namesTokensByID = false
   package var thinkingTokenBudget: Int?
+
+  /// Most entries of `logprob_token_ids`, as at vLLM.
+  static let maximumLogprobTokens = 128
+
+  /// How many alternatives are written per token; -1 for all that the engine reports.
+  var writtenAlternativeCount: Int {
+    sampling.logprobTokens.isEmpty ? logprobCount ?? 0 : -1
+  }
 }
 
 /// The values used where a request says nothing, from generation_config.json and flags.
@@ -171,18 +179,35 @@ extension GenerationOptions {
     let allowed = try fields.tokenIDs("allowed_token_ids", vocabularySize: vocabulary)
     let badWords = try badWords(fields, model: model)
     let minimum = try fields.integer("min_tokens", in: 0...Int.max) ?? 0
+    let listed = try logprobTokens(fields, logprobs: logprobs, vocabularySize: vocabulary)
     do throws(SamplingError) {
       let parameters = try SamplingParameters(
         temperature: temperature, topK: topK, topP: topP, minP: minP,
         repetitionPenalty: repetition, presencePenalty: presence, frequencyPenalty: frequency,
         logitBias: bias, allowedTokens: allowed, badWords: badWords, minTokens: minimum,
-        logprobs: logprobs)
+        logprobs: logprobs, logprobTokens: listed)
       try parameters.validate(vocabularyCount: vocabulary)
       return parameters
     } catch {
       let path = error.parameter.map { fields.path($0.rawValue) } ?? ""
       throw .badField(path: path, reason: "cannot be used: \(error).")
     }
+  }
+
+  /// vLLM's `logprob_token_ids`: the tokens whose logprobs stand in the place of the top ones.
+  private static func logprobTokens(
+    _ fields: FieldReader, logprobs: Int?, vocabularySize: Int
+  ) throws(APIError) -> [Int] {
+    let listed = try fields.tokenIDs("logprob_token_ids", vocabularySize: vocabularySize) ?? []
+    guard listed.isEmpty || logprobs != nil else {
+      throw .badField(path: fields.path("logprob_token_ids"), reason: "needs `logprobs`.")
+    }
+    guard listed.count <= maximumLogprobTokens else {
+      throw .badField(
+        path: fields.path("logprob_token_ids"),
+        reason: "holds more than \(maximumLogprobTokens) tokens.")
+    }
+    return listed
   }
 
   private static func biases(_ fields: FieldReader) throws(APIError) -> [TokenBias] {

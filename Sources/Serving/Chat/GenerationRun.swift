@@ -56,7 +56,10 @@ struct GenerationRun: ~Copyable {
   private var isFinished: [Bool]
   private var tokenCounts: [Int]
   private var lastTokenTimes: [ContinuousClock.Instant?]
+  /// Seconds to each choice's first token.
+  private var firstTokenTimes: [Double?]
   private let started = ContinuousClock.now
+  private var preemptionCounts: [Int]
   private(set) var reports: [PromptReport?]
   private(set) var firstTokenSeconds: Double?
   /// How the last choice to end has ended.
@@ -82,7 +85,9 @@ struct GenerationRun: ~Copyable {
     isFinished = Array(repeating: false, count: count)
     tokenCounts = Array(repeating: 0, count: count)
     lastTokenTimes = Array(repeating: nil, count: count)
+    firstTokenTimes = Array(repeating: nil, count: count)
     reports = Array(repeating: nil, count: prepared.requests.count)
+    preemptionCounts = Array(repeating: 0, count: prepared.requests.count)
     for (index, request) in prepared.requests.enumerated() {
       let mailbox = mailbox
       do throws(GenerationFailure) {
@@ -103,7 +108,9 @@ struct GenerationRun: ~Copyable {
         index * prepared.options.choiceCount..<(index + 1) * prepared.options.choiceCount
       guard !isFinished[choices].allSatisfy({ $0 }) else { continue }
       engine.cancel(request.id)
-      for _ in choices { metrics.didFinish(.aborted, seconds: seconds, tokens: 0) }
+      for choice in choices where !isFinished[choice] {
+        metrics.didFinish(.aborted, tally(choice))
+      }
     }
   }
 
@@ -166,14 +173,23 @@ struct GenerationRun: ~Copyable {
     case .finished(let end):
       let choice = base + end.choice
       guard !isFinished[choice] else { return }
+      preemptionCounts[item.request] = end.preemptionCount
       finish(choice, Self.reason(end.reason), into: &outputs)
     }
+  }
+
+  private func tally(_ choice: Int) -> ServerMetrics.ChoiceTally {
+    ServerMetrics.ChoiceTally(
+      tokens: tokenCounts[choice], seconds: seconds,
+      queueSeconds: reports[choice / prepared.options.choiceCount]?.queueSeconds,
+      firstTokenSeconds: firstTokenTimes[choice])
   }
 
   private mutating func noteToken(_ choice: Int) {
     let now = ContinuousClock.now
     if tokenCounts[choice] == 0 {
       let seconds = (now - started).inSeconds
+      firstTokenTimes[choice] = seconds
       if firstTokenSeconds == nil { firstTokenSeconds = seconds }
       metrics.didGenerateFirst(afterSeconds: seconds)
     } else if let last = lastTokenTimes[choice] {
@@ -193,7 +209,14 @@ struct GenerationRun: ~Copyable {
     let outcome = ChoiceOutcome(
       reason: stop.map { .stopString($0) } ?? reason, generatedTokenCount: tokenCounts[choice],
       reasoningTokenCount: assemblers[choice].reasoningTokenCount)
-    metrics.didFinish(outcome.reason, seconds: seconds, tokens: tokenCounts[choice])
+    metrics.didFinish(outcome.reason, tally(choice))
+    let request = choice / prepared.options.choiceCount
+    let choices =
+      request * prepared.options.choiceCount..<(request + 1) * prepared.options.choiceCount
+    if isFinished[choices].allSatisfy({ $0 }) {
+      metrics.didFinishRequest(
+        longest: tokenCounts[choices].max() ?? 0, preemptions: preemptionCounts[request])
+    }
     lastFinish = outcome.finishReason
     outputs.append(.finished(choice: choice, outcome, rest))
   }

@@ -104,7 +104,7 @@ struct ChatHeader: Sendable {
     chat = request.chat
     logprobs = LogprobWriter(
       text: model.text, namesByID: request.chat.options.namesTokensByID,
-      alternativeCount: request.chat.options.logprobCount ?? 0)
+      alternativeCount: request.chat.options.writtenAlternativeCount)
     reasoningNames = context.settings.reasoningField.names
   }
 

@@ -32,7 +32,7 @@ struct CompletionsWriter {
     fingerprint = context.fingerprint(model)
     logprobs = LogprobWriter(
       text: model.text, namesByID: request.options.namesTokensByID,
-      alternativeCount: request.options.logprobCount ?? 0)
+      alternativeCount: request.options.writtenAlternativeCount)
     choices = Array(
       repeating: Choice(), count: prepared.requests.count * request.options.choiceCount)
   }

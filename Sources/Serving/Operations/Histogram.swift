@@ -16,6 +16,14 @@ struct Histogram: Sendable {
     count += 1
   }
 
+  /// A histogram of what was counted elsewhere: `tallies` has one entry more than `bounds`.
+  init(_ bounds: [Double], tallies: [Int], sum: Double) {
+    self.bounds = bounds
+    counts = Array(tallies.prefix(bounds.count))
+    self.sum = sum
+    count = tallies.reduce(0, +)
+  }
+
   /// The lines of the exposition format, without the type line.
   func lines(name: String, labels: String) -> String {
     var text = ""
@@ -44,5 +52,6 @@ struct Histogram: Sendable {
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000,
   ]
   static let choices: [Double] = [1, 2, 5, 10, 20]
+  static let preemptions: [Double] = [1, 2, 3, 4, 5, 10, 20]
   static let http: [Double] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 600]
 }

@@ -24,6 +24,17 @@ final class ServerMetrics: Sendable {
     var answerSizes = Histogram(Histogram.tokenCounts)
     var maximumTokens = Histogram(Histogram.tokenCounts)
     var choices = Histogram(Histogram.choices)
+    var longestAnswers = Histogram(Histogram.tokenCounts)
+    var preemptions = Histogram(Histogram.preemptions)
+  }
+
+  /// How the time and the tokens of one choice went.
+  struct ChoiceTally {
+    var tokens: Int
+    /// Seconds from submission to the end, to the first step and to the first token.
+    var seconds: Double
+    var queueSeconds: Double?
+    var firstTokenSeconds: Double?
   }
 
   private struct HTTPKey: Hashable {
@@ -51,6 +62,7 @@ final class ServerMetrics: Sendable {
     let reason: String? =
       switch failure {
       case .queueFull: "max_num_queued_reqs"
+      case .queuedTokensFull: "max_num_queued_tokens"
       case .loading: "loading"
       case .draining: "draining"
       default: nil
@@ -80,7 +92,8 @@ final class ServerMetrics: Sendable {
     }
   }
 
-  func didFinish(_ reason: ChoiceOutcome.Reason, seconds: Double, tokens: Int) {
+  /// A choice is over.
+  func didFinish(_ reason: ChoiceOutcome.Reason, _ tally: ChoiceTally) {
     let name =
       switch reason {
       case .endOfSequence, .stopToken, .stopString, .constraintComplete: "stop"
@@ -90,18 +103,28 @@ final class ServerMetrics: Sendable {
       }
     state.withLock { state in
       state.finished[name, default: 0] += 1
-      state.endToEnd.observe(seconds)
-      state.inference.observe(seconds)
-      state.answerSizes.observe(Double(tokens))
-      if tokens > 1 {
-        state.timePerToken.observe(seconds / Double(tokens))
-        state.decode.observe(seconds)
+      state.endToEnd.observe(tally.seconds)
+      if let queue = tally.queueSeconds { state.inference.observe(tally.seconds - queue) }
+      state.answerSizes.observe(Double(tally.tokens))
+      if let first = tally.firstTokenSeconds, tally.tokens > 1 {
+        state.decode.observe(tally.seconds - first)
+        state.timePerToken.observe((tally.seconds - first) / Double(tally.tokens - 1))
       }
     }
   }
 
+  /// All choices of a request are over: the tokens of its longest one, and its preemptions.
+  func didFinishRequest(longest tokens: Int, preemptions: Int) {
+    state.withLock { state in
+      state.longestAnswers.observe(Double(tokens))
+      state.preemptions.observe(Double(preemptions))
+    }
+  }
+
   func didAnswer(handler: String, method: String, status: Int, seconds: Double) {
-    let key = HTTPKey(handler: handler, method: method, status: status)
+    // Clients choose the method's name; what they make up must not grow the page.
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(method)
+    let key = HTTPKey(handler: handler, method: known ? method : "other", status: status)
     state.withLock { $0.http[key, default: Histogram(Histogram.http)].observe(seconds) }
   }
 }
@@ -134,6 +157,14 @@ extension ServerMetrics {
     page.counter("num_preemptions_total", load.preemptionCount)
     page.counter("prefix_cache_queries_total", load.prefixCacheQueriedTokenCount)
     page.counter("prefix_cache_hits_total", load.prefixCacheHitTokenCount)
+    // There is no cache of images yet: nothing is asked of it.
+    page.counter("mm_cache_queries_total", 0)
+    page.counter("mm_cache_hits_total", 0)
+    page.histogram(
+      "iteration_tokens_total",
+      Histogram(
+        EngineLoad.stepTokenBounds.map(Double.init), tallies: load.stepSizes,
+        sum: Double(load.stepTokenCount)))
     page.counter("steps_total", load.stepCount)
     page.counter("step_tokens_total", load.stepTokenCount)
     page.gauge("step_seconds_total", load.stepSeconds, type: "counter")
@@ -169,7 +200,9 @@ extension ServerMetrics {
       ["stop", "length", "abort", "error"].map { ($0, state.finished[$0] ?? 0) })
     page.counters(
       "admission_rejections_total", label: "reason",
-      ["max_num_queued_reqs", "loading", "draining"].map { ($0, state.rejected[$0] ?? 0) })
+      ["max_num_queued_reqs", "max_num_queued_tokens", "loading", "draining"].map {
+        ($0, state.rejected[$0] ?? 0)
+      })
     let answered = state.http.sorted {
       ($0.key.handler, $0.key.method, $0.key.status)
         < ($1.key.handler, $1.key.method, $1.key.status)
@@ -197,6 +230,8 @@ extension ServerMetrics {
     page.histogram("request_generation_tokens", state.answerSizes)
     page.histogram("request_params_max_tokens", state.maximumTokens)
     page.histogram("request_params_n", state.choices)
+    page.histogram("request_max_num_generation_tokens", state.longestAnswers)
+    page.histogram("request_num_preemptions", state.preemptions)
   }
 }
 

@@ -50,7 +50,7 @@ extension APIError {
     case .internal: 500
     case .engine(let failure):
       switch failure {
-      case .loading, .draining, .queueFull, .peerLost: 503
+      case .loading, .draining, .queueFull, .queuedTokensFull, .peerLost: 503
       case .sampling(.invalidLogit): 500
       case .contextTooLong, .cacheTooSmall, .tokenOutOfRange, .emptyPrompt, .sampling,
         .priorityUnsupported:
@@ -102,7 +102,7 @@ extension APIError {
   package var retryAfterSeconds: Int? {
     switch self {
     case .loading(_, let left): max(1, min(60, Int((left ?? 5).rounded(.up))))
-    case .engine(.queueFull(_, let seconds)): seconds
+    case .engine(.queueFull(_, let seconds)), .engine(.queuedTokensFull(_, let seconds)): seconds
     case .engine(.loading), .engine(.peerLost): 5
     case .engine(.draining): 10
     default: nil
