@@ -50,8 +50,11 @@ package final class Step3Process: @unchecked Sendable {
     #endif
   }
 
-  /// The binary.
-  package static var executable: URL { buildFolder.appendingPathComponent("step3") }
+  /// The binary, or the one that `STEP3_TEST_BINARY` names, such as one built with a sanitizer.
+  package static var executable: URL {
+    ProcessInfo.processInfo.environment["STEP3_TEST_BINARY"].map { URL(fileURLWithPath: $0) }
+      ?? buildFolder.appendingPathComponent("step3")
+  }
 
   /// Starts the binary with these arguments.
   ///
@@ -86,6 +89,9 @@ package final class Step3Process: @unchecked Sendable {
 
   /// Standard error so far.
   package var errors: String { text("errors") }
+
+  /// The process's number.
+  package var identifier: Int32 { process.processIdentifier }
 
   /// Whether the process has not ended.
   package var isRunning: Bool { process.isRunning }
