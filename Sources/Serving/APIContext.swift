@@ -9,15 +9,19 @@ final class APIContext: Sendable {
   let responses: ResponseStore
   let pages: Pages
   let constraints = ConstraintCompiler()
+  private let unknownFields: UnknownFields
   let started = ContinuousClock.now
   /// Seconds since 1970 when the server started, for `created` of the models.
   let startedAt = WallClock.seconds
   private let text = Mutex<(any ModelText)?>(nil)
 
-  init(engine: any GenerationEngine, settings: APISettings) {
+  init(
+    engine: any GenerationEngine, settings: APISettings, warn: @escaping @Sendable (String) -> Void
+  ) {
     self.engine = engine
     self.settings = settings
     pages = Pages(settings)
+    unknownFields = UnknownFields(pages.description, tell: warn)
     responses = ResponseStore(
       capacity: settings.storedResponseCount, seconds: settings.storedResponseSeconds)
   }
@@ -39,6 +43,13 @@ final class APIContext: Sendable {
       throw .loading(fraction: 1, secondsLeft: nil)
     }
     return ServedModel(text: text, facts: facts)
+  }
+
+  /// The fields of a request's body.
+  func fields(_ exchange: HTTPExchange, _ route: Route) throws(APIError) -> FieldReader {
+    let fields = try exchange.request.fields()
+    unknownFields.check(fields, route)
+    return fields
   }
 
   /// The name to answer with for the model a request asks for.

@@ -8,12 +8,14 @@ package final class APIServer: HTTPHandler {
   /// For attention nodes of a cluster.
   private let clusterRoutes: ClusterRoutes?
 
-  /// A server for `engine`; `log` is told of every request that is over, from any thread.
+  /// A server for `engine`; `log` is told of every request that is over, `warn` of what whoever
+  /// runs the server should know, both from any thread.
   package init(
     engine: any GenerationEngine, settings: APISettings,
-    log: @escaping @Sendable (RequestRecord) -> Void = { _ in }
+    log: @escaping @Sendable (RequestRecord) -> Void = { _ in },
+    warn: @escaping @Sendable (String) -> Void = { _ in }
   ) {
-    context = APIContext(engine: engine, settings: settings)
+    context = APIContext(engine: engine, settings: settings, warn: warn)
     clusterRoutes = settings.clusterKey.map(ClusterRoutes.init)
     self.log = log
   }

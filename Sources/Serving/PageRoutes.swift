@@ -6,15 +6,15 @@ struct Pages: Sendable {
   let chat: [UInt8]
   let docs: [UInt8]
   let openAPI: [UInt8]
+  /// The same as `openAPI`, read.
+  let description: JSONValue
 
   init(_ settings: APISettings) {
     chat = settings.servesPage ? Self.resource("chat.html") : []
     docs = Self.resource("docs.html")
-    openAPI =
-      OpenAPIDocument.json(
-        Self.resource("openapi.json"), version: settings.version,
-        needsKey: !settings.keys.isEmpty
-      ).bytes
+    description = OpenAPIDocument.json(
+      Self.resource("openapi.json"), version: settings.version, needsKey: !settings.keys.isEmpty)
+    openAPI = description.bytes
   }
 
   private static func resource(_ name: String) -> [UInt8] {

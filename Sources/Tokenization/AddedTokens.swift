@@ -20,6 +20,8 @@ package struct AddedToken: Sendable, Equatable {
 package enum AddedTokenPolicy: Sendable {
   /// All: the text is a rendered prompt, whose markers are meant.
   case recognizeAll
+  /// All but what `Tokenizer.shielded` has marked as foreign; the shields are taken out.
+  case recognizeUnshielded
   /// All but the special ones, which become ordinary text.
   case recognizeUnspecial
   /// None: the text is foreign and must not be able to speak as the template does.
@@ -41,7 +43,7 @@ struct AddedTokenMatcher: Sendable {
 
   private let tokens: [AddedToken]
   private var nodes = [Node()]
-  private var canBegin = [Bool](repeating: false, count: 256)
+  private(set) var canBegin = [Bool](repeating: false, count: 256)
 
   /// Whether there is nothing to find.
   var isEmpty: Bool { tokens.isEmpty }
@@ -96,7 +98,7 @@ struct AddedTokenMatcher: Sendable {
     return result
   }
 
-  private func longestMatch(
+  func longestMatch(
     _ text: [UInt8], _ start: Int, _ limit: Int
   ) -> (token: AddedToken, end: Int)? {
     var node = 0

@@ -11,6 +11,8 @@ package final class Tokenizer: Sendable {
   private let addedTokens: [AddedToken]
   private let rawMatcher: AddedTokenMatcher
   private let normalizedMatcher: AddedTokenMatcher
+  /// Finds special tokens spelled out in foreign text.
+  let specialMatcher: AddedTokenMatcher
   private let normalizer: Normalizer
   private let preTokenizer: PreTokenizer
   private let encoder: BytePairEncoder
@@ -40,6 +42,7 @@ package final class Tokenizer: Sendable {
     encoder = try BytePairEncoder(file, vocabulary)
     addedTokens = file.addedTokens
     rawMatcher = AddedTokenMatcher(addedTokens.filter { !$0.isNormalized }) { $0.content }
+    specialMatcher = AddedTokenMatcher(addedTokens.filter { $0.isSpecial }) { $0.content }
     normalizedMatcher = AddedTokenMatcher(addedTokens.filter { $0.isNormalized }) {
       normalizer.apply(to: $0.content)
     }
@@ -159,6 +162,7 @@ package final class Tokenizer: Sendable {
       case .text(let piece):
         // The segment alone: copying the whole text for each would be quadratic in its tokens.
         var text = Array(bytes[piece.start..<piece.end])
+        if policy == .recognizeUnshielded { Self.removeShields(from: &text) }
         var pieces = [Piece(start: 0, end: text.count)]
         try preTokenizer.apply(to: &text, pieces: &pieces, using: scratch.matchSpace)
         for piece in pieces { encoder.encode(text, piece, using: &scratch.merging, into: &ids) }

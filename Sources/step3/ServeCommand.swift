@@ -30,11 +30,12 @@ struct ServeCommand: Command {
     let engine = Engine(folder, options: options)
     let isJSON = arguments.string("log-format") == "json"
     let server = APIServer(
-      engine: engine, settings: ServeFlags.completed(settings, folder.generation)
-    ) { record in
-      guard log.level >= .info else { return }
-      StandardError.write((isJSON ? record.json.text() : record.text) + "\n")
-    }
+      engine: engine, settings: ServeFlags.completed(settings, folder.generation),
+      log: { record in
+        guard log.level >= .info else { return }
+        StandardError.write((isJSON ? record.json.text() : record.text) + "\n")
+      },
+      warn: { log.warning($0) })
     let listener = try HTTPServer(options: try ServeFlags.httpOptions(arguments), handler: server)
     announce(arguments, listener, settings, log)
 

@@ -8,7 +8,7 @@ enum MessagesRoute {
   {
     let model = try context.servedModel()
     let request = try MessagesRequest(
-      try exchange.request.fields(), needsMaximum: true, context: context)
+      try context.fields(exchange, .messages), needsMaximum: true, context: context)
     let prepared = try request.chat.prepared(
       id: Identifiers.make("msg-"), model: model, context: context)
     let run = try context.run(prepared, model)
@@ -24,11 +24,12 @@ enum MessagesRoute {
   ) throws(APIError) -> RequestSummary {
     let model = try context.servedModel()
     let request = try MessagesRequest(
-      try exchange.request.fields(), needsMaximum: false, context: context)
+      try context.fields(exchange, .countTokens), needsMaximum: false, context: context)
     var input = request.chat.input
     let tools = request.chat.offeredTools
     input.tools = tools.isEmpty ? nil : tools.map(\.json)
-    let tokens = try model.text.encode(try model.text.render(input), addsSpecialTokens: false)
+    let tokens = try model.text.encode(
+      rendered: try model.text.render(input), addsSpecialTokens: false)
     exchange.respond(
       HTTPResponse(
         contentType: "application/json",

@@ -11,7 +11,7 @@ extension ChatRequest {
     var input = input
     input.tools = offered.isEmpty ? nil : offered.map(\.json)
     let rendered = try model.text.render(input)
-    let prompt = try model.text.encode(rendered, addsSpecialTokens: addsSpecialTokens)
+    let prompt = try model.text.encode(rendered: rendered, addsSpecialTokens: addsSpecialTokens)
     let settings = context.settings
     let parsesReasoning = settings.parsesReasoning && reasoning.isSeparate
     let format = OutputFormat(

@@ -30,6 +30,8 @@ package struct GenerationOptions: Sendable {
   /// Whether tokens in logprobs are written `token_id:123`.
   package var namesTokensByID = false
   package var thinkingTokenBudget: Int?
+  /// What the answer is called, if the client says so.
+  package var answerID: String?
 
   /// Most entries of `logprob_token_ids`, as at vLLM.
   static let maximumLogprobTokens = 128
@@ -104,6 +106,7 @@ extension GenerationOptions {
     stopTokenIDs = try fields.tokenIDs("stop_token_ids", vocabularySize: vocabulary) ?? []
     ignoresEndOfSequence = try fields.boolean("ignore_eos") ?? false
     skipsSpecialTokens = try fields.boolean("skip_special_tokens") ?? true
+    answerID = try Self.answerID(fields)
     promptLogprobCount = try fields.integer("prompt_logprobs", in: -1...limits.logprobCount)
     cacheSalt = try fields.string("cache_salt")
     truncatedPromptCount = try fields.integer(
@@ -146,6 +149,22 @@ extension GenerationOptions {
       throw .badField(path: fields.path(key), reason: "holds an empty string.")
     }
     return stops
+  }
+
+  /// The bound on a think block; -1 is none.
+  static func thinkingBudget(_ fields: FieldReader) throws(APIError) -> Int? {
+    let budget = try fields.integer("thinking_token_budget", in: -1...Int.max)
+    return budget.flatMap { $0 < 0 ? nil : $0 }
+  }
+
+  /// vLLM's `request_id`: the answer's id after its prefix.
+  static func answerID(_ fields: FieldReader) throws(APIError) -> String? {
+    guard let id = try fields.string("request_id") else { return nil }
+    guard Identifiers.isUsable(id) else {
+      throw .badField(
+        path: fields.path("request_id"), reason: "must be 1 to 128 visible ASCII characters.")
+    }
+    return id
   }
 
   private static func refuseRetired(_ fields: FieldReader) throws(APIError) {
@@ -242,12 +261,15 @@ extension GenerationOptions {
 }
 
 extension GenerationOptions {
-  /// Options of the routes that know few sampling fields: temperature, top_p and top_k.
+  /// Options of the routes that know few sampling fields: temperature, top_p, top_k, and of ours
+  /// seed and thinking_token_budget.
   init(defaults: SamplingDefaults, fields: FieldReader) throws(APIError) {
     try self.init(defaults: defaults)
     let temperature = try fields.number("temperature") ?? defaults.temperature
     let topP = try fields.number("top_p") ?? defaults.topP
     let topK = try fields.integer("top_k") ?? defaults.topK
+    if let seed = try fields.integer("seed") { self.seed = UInt64(bitPattern: Int64(seed)) }
+    thinkingTokenBudget = try Self.thinkingBudget(fields)
     do throws(SamplingError) {
       sampling = try SamplingParameters(
         temperature: temperature, topK: topK, topP: topP, minP: defaults.minP,

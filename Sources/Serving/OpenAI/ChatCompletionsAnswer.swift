@@ -97,7 +97,7 @@ struct ChatHeader: Sendable {
   let reasoningNames: [String]
 
   init(_ request: ChatCompletionsRequest, model: ServedModel, context: APIContext) {
-    id = Identifiers.make("chatcmpl-")
+    id = request.chat.options.answerID.map { "chatcmpl-" + $0 } ?? Identifiers.make("chatcmpl-")
     created = WallClock.seconds
     modelName = request.modelName
     fingerprint = context.fingerprint(model)

@@ -15,7 +15,7 @@ struct ChatCompletionsRequest: Sendable {
     var options = try GenerationOptions(
       fields, logprobCount: count, model: model, settings: settings)
     options.maximumTokens = try Self.maximumTokens(fields)
-    options.thinkingTokenBudget = try Self.thinkingBudget(fields)
+    options.thinkingTokenBudget = try GenerationOptions.thinkingBudget(fields)
     let tools = try fields.has("tools") ? ChatTools.read(fields) : Self.retiredFunctions(fields)
     chat = ChatRequest(input: ChatTemplateInput(messages: messages), options: options)
     chat.tools = tools
@@ -44,13 +44,6 @@ struct ChatCompletionsRequest: Sendable {
       throw .badField(path: fields.path("top_logprobs"), reason: "needs `logprobs` to be true.")
     }
     return wants ? top ?? 0 : nil
-  }
-
-  private static func thinkingBudget(_ fields: FieldReader) throws(APIError) -> Int? {
-    guard let budget = try fields.integer("thinking_token_budget", in: -1...Int.max) else {
-      return nil
-    }
-    return budget < 0 ? nil : budget
   }
 
   /// The form before `tools`: `functions` and `function_call`.

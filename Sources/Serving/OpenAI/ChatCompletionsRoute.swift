@@ -8,10 +8,10 @@ enum ChatCompletionsRoute {
   {
     let model = try context.servedModel()
     let request = try ChatCompletionsRequest(
-      try exchange.request.fields(), model: model, context: context)
+      try context.fields(exchange, .chatCompletions), model: model, context: context)
     let header = ChatHeader(request, model: model, context: context)
     let prepared = try request.chat.prepared(
-      id: header.id, model: model, context: context)
+      id: Identifiers.make("chat-"), model: model, context: context)
     let run = try context.run(prepared, model)
     return request.chat.options.streams
       ? await stream(run, header, exchange)

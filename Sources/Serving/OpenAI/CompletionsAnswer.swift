@@ -5,7 +5,7 @@ import Sampling
 
 /// Writes the answers of `POST /v1/completions`, whole or in chunks.
 struct CompletionsWriter {
-  let id = Identifiers.make("cmpl-")
+  let id: String
   private let created = WallClock.seconds
   private let request: CompletionsRequest
   private let requests: [GenerationRequest]
@@ -27,6 +27,7 @@ struct CompletionsWriter {
     context: APIContext
   ) {
     self.request = request
+    id = request.options.answerID.map { "cmpl-" + $0 } ?? Identifiers.make("cmpl-")
     requests = prepared.requests
     text = model.text
     fingerprint = context.fingerprint(model)

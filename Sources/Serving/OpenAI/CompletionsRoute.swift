@@ -8,7 +8,7 @@ enum CompletionsRoute {
   {
     let model = try context.servedModel()
     let request = try CompletionsRequest(
-      try exchange.request.fields(), model: model, context: context)
+      try context.fields(exchange, .completions), model: model, context: context)
     let prepared = try request.prepared(
       id: Identifiers.make("cmpl-"), model: model, compiler: context.constraints)
     let writer = CompletionsWriter(request, prepared: prepared, model: model, context: context)

@@ -7,7 +7,7 @@ enum ResponsesRoute {
     -> RequestSummary
   {
     let model = try context.servedModel()
-    let request = try ResponsesRequest(try exchange.request.fields(), context: context)
+    let request = try ResponsesRequest(try context.fields(exchange, .responses), context: context)
     let writer = ResponsesWriter(request)
     let prepared = try request.chat.prepared(
       id: writer.id, model: model, context: context)

@@ -7,7 +7,7 @@ enum TokenizeRoutes {
     _ exchange: HTTPExchange, _ context: APIContext
   ) throws(APIError) -> RequestSummary {
     let model = try context.servedModel()
-    let fields = try exchange.request.fields()
+    let fields = try context.fields(exchange, .tokenize)
     _ = try context.resolve(model: try fields.string("model"))
     let tokens: [Int]
     if fields.has("messages") {
@@ -23,7 +23,7 @@ enum TokenizeRoutes {
         input.variables = variables.object
       }
       tokens = try model.text.encode(
-        try model.text.render(input),
+        rendered: try model.text.render(input),
         addsSpecialTokens: try fields.boolean("add_special_tokens") ?? false)
     } else {
       tokens = try model.text.encode(
@@ -45,7 +45,7 @@ enum TokenizeRoutes {
     _ exchange: HTTPExchange, _ context: APIContext
   ) throws(APIError) -> RequestSummary {
     let model = try context.servedModel()
-    let fields = try exchange.request.fields()
+    let fields = try context.fields(exchange, .detokenize)
     _ = try context.resolve(model: try fields.string("model"))
     let tokens = try FieldReader.tokenIDs(
       try fields.requiredArray("tokens"), path: "tokens",

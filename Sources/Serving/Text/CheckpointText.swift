@@ -41,8 +41,21 @@ package struct CheckpointText: ModelText {
 
   /// Ids of text; markers written out in it are recognised.
   package func encode(_ text: String, addsSpecialTokens: Bool) throws(APIError) -> [Int] {
+    try encode(text, addsSpecialTokens, .recognizeAll)
+  }
+
+  /// Ids of a rendered prompt; only the template's own markers are recognised.
+  package func encode(rendered: String, addsSpecialTokens: Bool) throws(APIError) -> [Int] {
+    try encode(rendered, addsSpecialTokens, .recognizeUnshielded)
+  }
+
+  private func encode(
+    _ text: String, _ addsSpecialTokens: Bool, _ policy: AddedTokenPolicy
+  ) throws(APIError) -> [Int] {
     do throws(TokenizerError) {
-      return try tokenizer.encode(text, addingSpecialTokens: addsSpecialTokens).map { Int($0) }
+      return try tokenizer.encode(
+        text, addingSpecialTokens: addsSpecialTokens, recognizing: policy
+      ).map { Int($0) }
     } catch {
       throw .badField(path: "", reason: "The text cannot be tokenised: \(error).")
     }
@@ -59,7 +72,8 @@ package struct CheckpointText: ModelText {
   }
 
   /// Runs the template.
-  package func render(_ input: ChatTemplateInput) throws(APIError) -> String {
+  package func render(_ given: ChatTemplateInput) throws(APIError) -> String {
+    let input = shielded(given)
     var extra: [String: JSONValue] = [:]
     for member in input.variables.members { extra[member.key] = member.value }
     let rendered: String
@@ -73,6 +87,29 @@ package struct CheckpointText: ModelText {
       throw .badField(path: "messages", reason: "cannot be put into the chat template: \(error).")
     }
     return input.continuesFinalMessage ? try open(rendered, input) : rendered
+  }
+
+  /// The same input with every string shielded, so that nobody can write the template's markers.
+  /// Assistant turns are left alone: they are the model's, and templates look for markers in them.
+  private func shielded(_ input: ChatTemplateInput) -> ChatTemplateInput {
+    var input = input
+    input.messages = input.messages.map {
+      $0["role"]?.string == "assistant" ? $0 : shielded($0)
+    }
+    input.tools = input.tools?.map(shielded)
+    input.variables = shielded(.object(input.variables)).object ?? input.variables
+    return input
+  }
+
+  private func shielded(_ value: JSONValue) -> JSONValue {
+    if let string = value.string { return .string(tokenizer.shielded(string)) }
+    if let array = value.array { return .array(array.map(shielded)) }
+    guard let object = value.object else { return value }
+    var result = JSONObject()
+    for member in object.members {
+      result[tokenizer.shielded(member.key)] = shielded(member.value)
+    }
+    return .object(result)
   }
 
   /// Cuts off what closes the last message, so that the model goes on with it.

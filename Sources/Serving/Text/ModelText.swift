@@ -8,13 +8,17 @@ package protocol ModelText: Sendable {
   /// Token ids of plain text; special tokens written out in it are recognised.
   func encode(_ text: String, addsSpecialTokens: Bool) throws(APIError) -> [Int]
 
+  /// Token ids of what `render` gave: the template's markers are recognised, what messages and
+  /// tools spell out is their text.
+  func encode(rendered: String, addsSpecialTokens: Bool) throws(APIError) -> [Int]
+
   /// The bytes a token stands for; for a special token those of its name.
   func bytes(of token: Int) -> [UInt8]
 
   /// Whether a token is special: left out of text unless asked for.
   func isSpecial(_ token: Int) -> Bool
 
-  /// The prompt for a conversation, as text.
+  /// The prompt for a conversation, as text for `encode(rendered:addsSpecialTokens:)`.
   func render(_ input: ChatTemplateInput) throws(APIError) -> String
 
   /// All tokens by their bytes, for constraints.
@@ -46,6 +50,11 @@ package struct ChatTemplateInput: Sendable {
 }
 
 extension ModelText {
+  /// The same as for plain text, for tokenizers whose markers nobody can spell.
+  package func encode(rendered: String, addsSpecialTokens: Bool) throws(APIError) -> [Int] {
+    try encode(rendered, addsSpecialTokens: addsSpecialTokens)
+  }
+
   /// The text of tokens, special ones left out if told so.
   func text(of tokens: [Int], skipsSpecial: Bool) -> String {
     var bytes: [UInt8] = []
