@@ -11,7 +11,8 @@ VISION_MODEL := $(MODEL)-vision
 STEP3 := .build/release/step3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build model vision-model serve chat test test-data test-clients lint format bench clean
+.PHONY: help deps build model vision-model serve chat test test-data test-clients test-soak lint \
+  format bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -50,10 +51,17 @@ test: test-data
 	swift build -c release
 	$(MAKE) --no-print-directory model
 	swift test -c release --no-parallel
+	Tools/clients/run.sh
 
-# Real clients (PyPI packages) against a real server.
+# Real clients (PyPI packages) against real servers: those of `make test`, then agents' packages.
 test-clients: model
 	Tools/clients/run.sh
+	Tools/clients/run.sh agents
+
+# Ten thousand mixed requests, a tenth of them left half-way.
+test-soak: build
+	swift build -c release --build-tests
+	STEP3_SOAK_REQUESTS=10000 swift test -c release --skip-build --filter ServerSoakTests
 
 lint:
 	Tools/lint

@@ -1,44 +1,67 @@
 #!/usr/bin/env bash
-# Runs the public clients in Tests/Clients against a server.
+# Runs public clients against real servers.
 #
-#   Tools/clients/run.sh [MODEL_DIR]    starts `step3 serve` on a free port and stops it afterwards
-#   STEP3_URL=http://… Tools/clients/run.sh     uses a server that runs already
+#   Tools/clients/run.sh               openai, anthropic, litellm, and schemathesis as a fuzzer
+#   Tools/clients/run.sh agents        langchain, instructor, pydantic-ai, openai-agents, llm
+#   STEP3_URL=http://… Tools/clients/run.sh      asks a server that runs already
 #
-# The Python environment lies outside the repository: $STEP3_CLIENTS_VENV, by default in the
-# user's cache folder.
+# Models: $STEP3_MODEL, by default the default model, for the clients; the fuzzer gets a tiny one
+# with a short context, for it asks for answers without end.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
-venv=${STEP3_CLIENTS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/swift-step3/clients}
+binary=${STEP3_BINARY:-$root/.build/release/step3}
+scope=${1:-daily}
+venv=${STEP3_CLIENTS_VENV:-$root/.cache/venvs}/$scope
+requirements=$root/Tools/clients/requirements-$scope.txt
+case $scope in
+  daily) tests=(test_openai.py test_anthropic.py test_litellm.py) ;;
+  agents) tests=(test_agents.py test_llm_command.py) ;;
+  *) echo "$0: there is no $scope; the sets are daily and agents" >&2; exit 2 ;;
+esac
 
-if [ ! -x "$venv/bin/pytest" ] || [ "$root/Tools/clients/requirements.txt" -nt "$venv/.installed" ]; then
+stamp=$venv/.installed
+if ! cmp -s "$stamp" "$requirements"; then
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet -r "$root/Tools/clients/requirements.txt"
-  touch "$venv/.installed"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$stamp"
 fi
+
+servers=()
+trap 'for server in "${servers[@]}"; do kill -TERM "$server" 2>/dev/null && wait "$server" || true; done' EXIT
+
+# Starts a server; its address goes to $url. The log is shown only if the server fails.
+start() {
+  local log
+  log=$(mktemp)
+  "$binary" serve --port 0 "$@" 2> "$log" &
+  servers+=($!)
+  for _ in $(seq 600); do
+    url=$(sed -n 's/^.* at \(http.*\)\/v1$/\1/p' "$log")
+    if grep -q '^step3: ready$' "$log"; then
+      rm "$log"
+      return
+    fi
+    kill -0 $! 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$log" >&2
+  exit 1
+}
 
 if [ -z "${STEP3_URL:-}" ]; then
-  model=${1:-$root/.cache/models/smollm2-135m-step3}
-  port=$("$venv/bin/python" -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])')
-  binary=${STEP3_BINARY:-$root/.build/release/step3}
-  "$binary" serve --model "$model" --port "$port" --max-model-len 4096 &
-  server=$!
-  trap 'kill -TERM "$server" 2>/dev/null; wait "$server" || true' EXIT
-  export STEP3_URL=http://127.0.0.1:$port
+  start --model "${STEP3_MODEL:-$root/.cache/models/smollm2-135m-step3}" --max-model-len 4096
+  export STEP3_URL=$url
 fi
-for _ in $(seq 600); do
-  "$venv/bin/python" - "$STEP3_URL" <<'PY' && break
-import sys, urllib.request
-try:
-    urllib.request.urlopen(sys.argv[1] + "/ready", timeout=2)
-except Exception:
-    sys.exit(1)
-PY
-  sleep 0.5
-done
+(cd "$root/Tests/Clients" && "$venv/bin/pytest" -q -p no:cacheprovider "${tests[@]}")
+[ "$scope" = daily ] || exit 0
 
-"$venv/bin/pytest" -q -p no:cacheprovider "$root/Tests/Clients"
 # No 5xx and no undocumented answer, whatever the fuzzer sends.
-cd "$venv" && "$venv/bin/schemathesis" run "$STEP3_URL/openapi.json" --phases coverage,fuzzing \
+if [ -n "${url:-}" ]; then
+  start --model "$root/Tests/Fixtures/tiny/moe-f32" --max-model-len 512
+else
+  url=$STEP3_URL
+fi
+cd "$venv" && "$venv/bin/schemathesis" run "$url/openapi.json" --phases coverage,fuzzing \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
   --max-examples "${STEP3_FUZZ_EXAMPLES:-10}" --request-timeout 60 \
   --exclude-path /metrics
