@@ -11,12 +11,12 @@ VISION_MODEL := $(MODEL)-vision
 STEP3 := .build/release/step3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build model vision-model serve chat test test-data test-clients test-soak lint \
-  format bench clean
+.PHONY: help deps build model vision-model serve chat test test-data test-clients test-soak
+.PHONY: lint format bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
-	@echo "Targets: $$(sed -n 's/^\.PHONY: //p' Makefile)"
+	@echo "Targets:" $$(sed -n 's/^\.PHONY: //p' Makefile)
 
 # Installs what is missing, and asks nothing when nothing is.
 deps:

@@ -40,6 +40,7 @@ package enum ClusterRequestCodec {
     object["bad_words"] = .array(sampling.badWords.map(ids))
     object["minimum"] = .integer(sampling.minTokens)
     object["logprobs"] = sampling.logprobs.map { .integer($0) }
+    object["logprob_tokens"] = ids(sampling.logprobTokens)
     object["constraint"] = (request.constraint as? GrammarConstraint).map { json($0.source) }
     return .object(object)
   }
@@ -92,7 +93,8 @@ package enum ClusterRequestCodec {
       temperature: temperature, topK: json["top_k"]?.integer, topP: topP, minP: minP,
       repetitionPenalty: repetition, presencePenalty: presence, frequencyPenalty: frequency,
       logitBias: bias, allowedTokens: json["allowed"].flatMap { ids($0) }, badWords: badWords,
-      minTokens: minimum, logprobs: json["logprobs"]?.integer)
+      minTokens: minimum, logprobs: json["logprobs"]?.integer,
+      logprobTokens: ids(json["logprob_tokens"]) ?? [])
   }
 
   // MARK: Constraints
@@ -167,6 +169,7 @@ package enum ClusterEventCodec {
       object["finished"] = .string(name(end.reason))
       object["choice"] = .integer(end.choice)
       object["count"] = .integer(end.generatedTokenCount)
+      object["preempted"] = .integer(end.preemptionCount)
       if case .stopToken(let id) = end.reason { object["stop"] = .integer(id) }
       if case .failed(let failure) = end.reason { object["failure"] = json(failure) }
       return .object(object)
@@ -188,7 +191,10 @@ package enum ClusterEventCodec {
     guard let name = json["finished"]?.string, let choice = json["choice"]?.integer,
       let count = json["count"]?.integer, let reason = reason(name, json)
     else { return nil }
-    return .finished(FinishedChoice(choice: choice, reason: reason, generatedTokenCount: count))
+    return .finished(
+      FinishedChoice(
+        choice: choice, reason: reason, generatedTokenCount: count,
+        preemptionCount: json["preempted"]?.integer ?? 0))
   }
 
   private static func name(_ reason: FinishReason) -> String {
@@ -223,6 +229,8 @@ package enum ClusterEventCodec {
     case .draining: ["kind": "draining"]
     case .queueFull(let limit, let seconds):
       ["kind": "queue", "limit": .integer(limit), "seconds": .integer(seconds)]
+    case .queuedTokensFull(let limit, let seconds):
+      ["kind": "queued_tokens", "limit": .integer(limit), "seconds": .integer(seconds)]
     case .emptyPrompt: ["kind": "empty"]
     case .priorityUnsupported(let priority):
       ["kind": "priority", "priority": .integer(priority)]
@@ -250,6 +258,8 @@ package enum ClusterEventCodec {
     case "loading": .loading
     case "draining": .draining
     case "queue": .queueFull(limit: number("limit"), retryAfterSeconds: number("seconds"))
+    case "queued_tokens":
+      .queuedTokensFull(limit: number("limit"), retryAfterSeconds: number("seconds"))
     case "empty": .emptyPrompt
     case "priority": .priorityUnsupported(priority: number("priority"))
     case "context":
