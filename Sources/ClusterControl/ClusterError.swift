@@ -1,3 +1,5 @@
+package import Disaggregation
+
 /// What is wrong with a cluster file.
 package enum ClusterFileError: Error, Equatable, Sendable {
   /// The file cannot be read.
@@ -20,6 +22,8 @@ package enum ClusterFileError: Error, Equatable, Sendable {
   case expertOutOfRange(path: String, id: String, expert: Int, expertCount: Int)
   /// Nodes that hold one expert cut it into different numbers of slices.
   case mixedSlices(path: String, expert: Int, counts: [Int])
+  /// The nodes' parts do not make up the model; experts that two different nodes hold, for instance.
+  case unusableMap(path: String, ExpertMapError)
   /// No node of that name.
   case unknownNode(path: String, id: String, known: [String], nearest: String?)
   /// A node has another role than the command needs.
@@ -58,6 +62,9 @@ extension ClusterFileError: CustomStringConvertible {
     case .mixedSlices(let path, let expert, let counts):
       "\(path): expert \(expert) is cut into \(counts.map(String.init).joined(separator: " and ")) "
         + "slices by different nodes; all holders of an expert must use one number of slices"
+    case .unusableMap(let path, let error):
+      "\(path): the ffn nodes do not make up the model: \(error). Nodes that hold the same "
+        + "experts and slice are replicas; all others must be apart"
     case .unknownNode(let path, let id, let known, let nearest):
       "\(path): there is no node \"\(id)\""
         + (nearest.map { "; did you mean \"\($0)\"?" }

@@ -1,3 +1,16 @@
+package import Disaggregation
+
+/// Who holds which part of the model: the shards of a map, and the nodes behind each.
+package struct ClusterLayout: Sendable, Equatable {
+  /// What each shard holds.
+  package var map: ExpertMap
+  /// The ffn nodes that hold each shard, by id: more than one are replicas.
+  package var holders: [[String]]
+
+  /// The shard that a node holds.
+  package func shard(of id: String) -> Int? { holders.firstIndex { $0.contains(id) } }
+}
+
 extension ClusterFile {
   /// What must hold whatever the model is: ids and addresses differ, every needed role is there.
   func checkNodes() throws(ClusterFileError) {
@@ -14,6 +27,70 @@ extension ClusterFile {
     for role in [NodeRole.attention, .ffn] where nodes(role).isEmpty {
       throw .missingRole(path: path, role: role.rawValue)
     }
+  }
+
+  /// The shards that the ffn nodes form, for a model of `expertCount` routed experts (0 for one
+  /// without mixtures). Nodes that hold the same are replicas of one shard.
+  package func layout(expertCount: Int) throws(ClusterFileError) -> ClusterLayout {
+    try check(expertCount: max(1, expertCount))
+    var shards: [(experts: [Range<Int>], slice: NodeSlice?, ids: [String])] = []
+    for node in nodes(.ffn) {
+      let all = expertCount > 0 ? [0..<expertCount] : []
+      let experts = node.experts?.map { $0.lowerBound..<$0.upperBound + 1 } ?? all
+      if let index = shards.firstIndex(where: { $0.experts == experts && $0.slice == node.slice }) {
+        shards[index].ids.append(node.id)
+      } else {
+        shards.append((expertCount > 0 ? experts : all, node.slice, [node.id]))
+      }
+    }
+    let dense = quarters(denseNodes, shards.map(\.ids), shards.map(\.slice))
+    let shared = quarters(sharedNodes, shards.map(\.ids), shards.map(\.slice))
+    let parts = shards.indices.map { index in
+      ShardPart(
+        experts: shards[index].experts, expertQuarters: Self.quarters(of: shards[index].slice),
+        sharedQuarters: shared[index], denseQuarters: dense[index])
+    }
+    let map = ExpertMap(parts: parts)
+    do throws(ExpertMapError) { try map.check(expertCount: expertCount) } catch {
+      throw .unusableMap(path: path, error)
+    }
+    return ClusterLayout(map: map, holders: shards.map(\.ids))
+  }
+
+  private static func quarters(of slice: NodeSlice?) -> Range<Int> {
+    guard let slice else { return 0..<4 }
+    return slice.index * 4 / slice.count..<(slice.index + 1) * 4 / slice.count
+  }
+
+  /// Which quarters of what every token needs each shard takes: those named take equal slices; else
+  /// the slices of the first set of shards that is whole, or up to four whole shards share.
+  private func quarters(
+    _ named: [String]?, _ holders: [[String]], _ slices: [NodeSlice?]
+  ) -> [Range<Int>] {
+    var result = [Range<Int>](repeating: 0..<0, count: holders.count)
+    if let named {
+      for (place, id) in named.enumerated() {
+        guard let shard = holders.firstIndex(where: { $0.contains(id) }) else { continue }
+        result[shard] = place * 4 / named.count..<(place + 1) * 4 / named.count
+      }
+      return result
+    }
+    let whole = slices.indices.filter { slices[$0] == nil }
+    if !whole.isEmpty {
+      for (place, shard) in whole.enumerated() {
+        result[shard] = place * 4 / whole.count..<(place + 1) * 4 / whole.count
+      }
+      return result
+    }
+    var taken: Set<Int> = []
+    for (shard, slice) in slices.enumerated() {
+      let own = Self.quarters(of: slice)
+      if taken.isDisjoint(with: own) {
+        result[shard] = own
+        taken.formUnion(own)
+      }
+    }
+    return result
   }
 
   /// What must hold for a model of `expertCount` experts (1 for one without mixtures): every expert
@@ -52,9 +129,7 @@ extension ClusterFile {
       let slice = node.slice.map { "\($0.index)/\($0.count)" } ?? "0/1"
       return "\(node.id):\(experts):\(slice)"
     }
-    let choices = [
-      exchange.rawValue, densePlacement.rawValue, sharedPlacement.rawValue, dispatch.rawValue,
-    ]
-    return (choices + parts).joined(separator: ";")
+    let spread = [denseNodes, sharedNodes].map { $0?.joined(separator: ",") ?? "-" }
+    return ([exchange.rawValue] + spread + parts).joined(separator: ";")
   }
 }

@@ -33,7 +33,7 @@ extension ClusterFile {
       json, path: path, place: "the cluster",
       keys: [
         "nodes", "key", "key_file", "exchange", "micro_batches", "dense", "shared_expert",
-        "dispatch", "data_ports", "timeouts_ms",
+        "data_ports", "timeouts_ms",
       ])
     var nodes: [ClusterNode] = []
     for (index, element) in try root.array("nodes").enumerated() {
@@ -41,9 +41,8 @@ extension ClusterFile {
     }
     self.init(path: path, nodes: nodes, key: try Self.key(root))
     exchange = try root.choice("exchange") ?? .exact
-    densePlacement = try root.choice("dense") ?? .ffn
-    sharedPlacement = try root.choice("shared_expert") ?? .ffn
-    dispatch = try root.choice("dispatch") ?? .selected
+    denseNodes = try Self.spread("dense", root, self)
+    sharedNodes = try Self.spread("shared_expert", root, self)
     if root.value("micro_batches")?.string != "auto" {
       microBatchCount = try root.integer("micro_batches", in: 1...8)
     }
@@ -110,9 +109,9 @@ extension ClusterFile {
     if let text = try section.string("slice") {
       let parts = text.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
       guard parts.count == 2, let index = parts[0], let count = parts[1], count > 0,
-        count & (count - 1) == 0, (0..<count).contains(index)
+        [1, 2, 4].contains(count), (0..<count).contains(index)
       else {
-        throw section.failure("slice", "must be \"I/N\" with N a power of two and I below N")
+        throw section.failure("slice", "must be \"I/N\" with N 1, 2 or 4 and I below N")
       }
       node.slice = count == 1 ? nil : NodeSlice(index: index, count: count)
     }
@@ -123,6 +122,19 @@ extension ClusterFile {
       node.cores.append(core)
     }
     return node
+  }
+
+  /// The nodes that something is spread over: 1, 2 or 4 of them, all ffn.
+  private static func spread(
+    _ key: String, _ root: Section, _ file: ClusterFile
+  ) throws(ClusterFileError) -> [String]? {
+    guard root.value(key) != nil else { return nil }
+    let ids = try root.strings(key)
+    for id in ids { _ = try file.node(id, .ffn) }
+    guard [1, 2, 4].contains(ids.count), Set(ids).count == ids.count else {
+      throw root.failure(key, "must name 1, 2 or 4 different ffn nodes")
+    }
+    return ids
   }
 
   /// `A-B` or `A`.

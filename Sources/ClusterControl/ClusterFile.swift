@@ -13,12 +13,10 @@ package struct ClusterFile: Sendable, Equatable {
   package var exchange = ExchangeChoice.exact
   /// Micro-batches per step, 1...8; nil lets the program choose.
   package var microBatchCount: Int?
-  /// Whether dense layers run on ffn nodes or stay on the attention nodes.
-  package var densePlacement = Placement.ffn
-  /// Whether the shared expert runs on ffn nodes or stays on the attention nodes.
-  package var sharedPlacement = Placement.ffn
-  /// How tokens are given to nodes that hold different experts.
-  package var dispatch = DispatchChoice.selected
+  /// The ffn nodes that dense layers are spread over, in equal slices; nil spreads them evenly.
+  package var denseNodes: [String]?
+  /// The ffn nodes that shared experts are spread over, in equal slices; nil spreads them evenly.
+  package var sharedNodes: [String]?
   /// Ports for data connections between machines, for firewalls; nil lets the system choose.
   package var dataPorts: ClosedRange<Int>?
   /// How long everything may take.
@@ -71,22 +69,6 @@ package enum ExchangeChoice: String, Sendable, CaseIterable {
   case fp8
 }
 
-/// Where a part of the feed-forward half is computed.
-package enum Placement: String, Sendable, CaseIterable {
-  /// On the ffn nodes.
-  case ffn
-  /// On the attention node itself.
-  case attention
-}
-
-/// Which ffn nodes get a token.
-package enum DispatchChoice: String, Sendable, CaseIterable {
-  /// Those that hold one of its experts.
-  case selected
-  /// All of them.
-  case broadcast
-}
-
 /// One process of a cluster.
 package struct ClusterNode: Sendable, Equatable {
   /// Its name: letters, digits, `-`, `_` and `.`.
@@ -126,7 +108,7 @@ package struct ClusterNode: Sendable, Equatable {
 package struct NodeSlice: Sendable, Equatable, Hashable {
   /// 0 ..< count.
   package var index: Int
-  /// A power of two, so that slices are subtrees of the fixed summation tree.
+  /// 2 or 4, so that slices are subtrees of the fixed summation tree.
   package var count: Int
 
   /// Slice `index` of `count`.

@@ -26,6 +26,8 @@ package struct PeerIdentity: Sendable, Equatable {
   package var epoch: Int
   /// Another number each time the process starts.
   package var incarnation: String
+  /// Whether it only looks at the link and takes no part.
+  package var isProbe = false
 
   /// An identity of this process.
   package init(
@@ -50,7 +52,7 @@ package struct PeerIdentity: Sendable, Equatable {
     [
       "id": .string(id), "role": .string(role.rawValue), "protocol": .integer(protocolVersion),
       "model": .string(modelHash), "map": .string(mapHash), "epoch": .integer(epoch),
-      "incarnation": .string(incarnation),
+      "incarnation": .string(incarnation), "probe": .boolean(isProbe),
     ]
   }
 
@@ -68,6 +70,7 @@ package struct PeerIdentity: Sendable, Equatable {
     mapHash = map
     self.epoch = epoch
     self.incarnation = incarnation
+    isProbe = json["probe"]?.boolean ?? false
   }
 }
 

@@ -22,12 +22,23 @@ struct ServeCommand: Command {
     if let path = arguments.optionalString("cluster") {
       return try await GatewayServer.run(arguments, cluster: path)
     }
-    let log = arguments.log
     let settings = try ServeFlags.settings(arguments)
     let options = ServeFlags.engineOptions(arguments)
     let folder = try ModelFolder(path: arguments.model)
+    try await serve(
+      arguments, folder, Engine(folder, options: options), settings,
+      ServeFlags.httpOptions(arguments))
+  }
+
+  /// Serves an engine until a signal comes, or `fault`, which may take its time, finds a reason not
+  /// to.
+  static func serve(
+    _ arguments: ParsedArguments, _ folder: ModelFolder, _ engine: any ServedEngine,
+    _ settings: APISettings, _ http: HTTPServerOptions,
+    fault: @escaping @Sendable () async -> CommandFailure? = { nil }
+  ) async throws {
+    let log = arguments.log
     let template = try arguments.optionalString("chat-template").map(readTemplate)
-    let engine = Engine(folder, options: options)
     let isJSON = arguments.string("log-format") == "json"
     let server = APIServer(
       engine: engine, settings: ServeFlags.completed(settings, folder.generation),
@@ -36,8 +47,8 @@ struct ServeCommand: Command {
         StandardError.write((isJSON ? record.json.text() : record.text) + "\n")
       },
       warn: { log.warning($0) })
-    let listener = try HTTPServer(options: try ServeFlags.httpOptions(arguments), handler: server)
-    announce(arguments, listener, settings, log)
+    let listener = try HTTPServer(options: http, handler: server)
+    announce(arguments, http, listener, settings, log)
 
     let stop = StopSignal()
     let watch = SignalWatch { code in stop.fire(code) }
@@ -52,7 +63,18 @@ struct ServeCommand: Command {
       throw error
     }
     log.info("ready")
+    let found = Mutex<CommandFailure?>(nil)
+    Task {
+      guard let failure = await fault() else { return }
+      found.withLock { $0 = failure }
+      stop.fire(failure.exitCode)
+    }
     let code = await stop.wait()
+    if let failure = found.withLock({ $0 }) {
+      engine.stop()
+      await listener.stop()
+      throw failure
+    }
     log.info("draining; a second signal stops at once")
     await drain(engine, listener, seconds: arguments.number("shutdown-timeout"))
     _ = watch.received
@@ -60,7 +82,9 @@ struct ServeCommand: Command {
   }
 
   /// Lets requests in flight finish, then ends the rest.
-  private static func drain(_ engine: Engine, _ listener: HTTPServer, seconds: Double) async {
+  private static func drain(_ engine: any ServedEngine, _ listener: HTTPServer, seconds: Double)
+    async
+  {
     engine.drain()
     listener.closeAfterAnswers()
     let end = ContinuousClock.now + .seconds(seconds)
@@ -83,9 +107,10 @@ struct ServeCommand: Command {
   }
 
   private static func announce(
-    _ arguments: ParsedArguments, _ listener: HTTPServer, _ settings: APISettings, _ log: Log
+    _ arguments: ParsedArguments, _ http: HTTPServerOptions, _ listener: HTTPServer,
+    _ settings: APISettings, _ log: Log
   ) {
-    let host = arguments.string("host")
+    let host = http.host
     let scheme = arguments.optionalString("ssl-certfile") == nil ? "http" : "https"
     let address = host.contains(":") ? "[\(host)]" : host
     let url = "\(scheme)://\(address):\(listener.port)"
@@ -97,6 +122,16 @@ struct ServeCommand: Command {
     }
   }
 }
+
+/// An engine whose life a command looks after.
+protocol ServedEngine: GenerationEngine {
+  /// Blocks until the model is loaded; throws why it could not be.
+  func waitUntilLoaded() throws
+  /// Ends every request.
+  func stop()
+}
+
+extension Engine: ServedEngine {}
 
 /// The first signal, for whoever awaits it.
 final class StopSignal: Sendable {

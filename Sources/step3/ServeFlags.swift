@@ -98,8 +98,8 @@ enum ServeFlags {
 
   static func httpOptions(_ arguments: ParsedArguments) throws -> HTTPServerOptions {
     var options = HTTPServerOptions()
-    options.host = arguments.string("host")
-    options.port = arguments.integer("port")
+    options.host = arguments.optionalString("host") ?? options.host
+    options.port = arguments.optionalInteger("port") ?? options.port
     options.certificates = arguments.optionalString("ssl-certfile")
     options.key = arguments.optionalString("ssl-keyfile")
     if (options.certificates == nil) != (options.key == nil) {

@@ -9,4 +9,7 @@ int ck_usable_cores(int *cores, int limit);
 // Pins the calling thread to one core. A refusal leaves it where it is.
 void ck_pin_thread(int core);
 
+/* Lets every thread of this process run on these cores alone; later threads inherit it. */
+void ck_restrict_process(const int *cores, int count);
+
 #endif

@@ -41,12 +41,12 @@ package final class GatewayEngine: GenerationEngine {
   /// Facts of the nodes' model, nil until one has told.
   package var model: ModelFacts? { locked { $0.facts } }
 
-  /// Ready as soon as one node is.
+  /// Ready once a node has told what the model is; `peers` says whether there are nodes now.
   package var state: EngineState {
     locked { content in
       if content.isStopped { return .stopped(reason: "stopped") }
       if content.isDraining { return .draining }
-      if content.nodes.contains(where: \.isReady) { return .ready }
+      if content.facts != nil { return .ready }
       return .loading(LoadProgress(loadedByteCount: 0, totalByteCount: 0, seconds: 0))
     }
   }
