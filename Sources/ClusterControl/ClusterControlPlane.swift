@@ -14,8 +14,8 @@ package final class DrainSwitch: Sendable {
 
 /// The control plane of a cluster: connects, proves, admits, tries again, drains.
 ///
-/// Attention nodes call, ffn nodes are called. A peer takes part once the handshake has shown that it
-/// knows the cluster key and has the same model, release and cluster file.
+/// Attention nodes call, ffn nodes are called. A peer takes part once the handshake has shown that
+/// it knows the cluster key and has the same model, release and cluster file.
 package final class ClusterControlPlane: ControlPlane {
   private struct Greeting {
     var handshake: Handshake

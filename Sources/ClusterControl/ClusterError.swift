@@ -22,7 +22,7 @@ package enum ClusterFileError: Error, Equatable, Sendable {
   case expertOutOfRange(path: String, id: String, expert: Int, expertCount: Int)
   /// Nodes that hold one expert cut it into different numbers of slices.
   case mixedSlices(path: String, expert: Int, counts: [Int])
-  /// The nodes' parts do not make up the model; experts that two different nodes hold, for instance.
+  /// The nodes' parts do not make up the model: experts that two different nodes hold, say.
   case unusableMap(path: String, ExpertMapError)
   /// No node of that name.
   case unknownNode(path: String, id: String, known: [String], nearest: String?)

@@ -10,12 +10,15 @@ package struct LinkReport: Sendable, Equatable {
   package var bytesPerSecond: Double?
   /// Why it cannot be used; nil when it can.
   package var fault: String?
+
+  /// Nothing found yet.
+  package init() {}
 }
 
 /// Looks at the link to one ffn node: connects as a member of the cluster would, measures, leaves.
 ///
-/// The peer answers a probe like a member but gives it no part in the exchange, so that a cluster can
-/// be looked at while it serves.
+/// The peer answers a probe like a member but gives it no part in the exchange, so that a cluster
+/// can be looked at while it serves.
 package final class LinkProbe<T: Transport> {
   private let transport: T
   private let file: ClusterFile

@@ -30,11 +30,14 @@ struct AttentionCommand: Command {
     setup.restrict(arguments)
     options.microBatchCount = setup.file.microBatchCount
     let board = PeerBoard(setup.file, role: .attention)
+    let desk = TraceDesk()
     let engine = ClusterEngine(
-      Engine(folder, options: options, through: setup.makeFactory(board, log)), board,
+      Engine(folder, options: options, through: setup.makeFactory(board, desk, log)), board,
       setup.layout)
     var settings = try ServeFlags.settings(arguments)
     settings.clusterKey = setup.file.key
+    let names = setup.layout.holders.flatMap { $0 }
+    settings.clusterTrace = { await desk.trace($0, name: setup.node.id, nodeNames: names) }
     var http = try ServeFlags.httpOptions(arguments)
     http.host = arguments.optionalString("host") ?? setup.node.host
     http.port = arguments.optionalInteger("port") ?? setup.node.port

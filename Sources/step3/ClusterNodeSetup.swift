@@ -92,16 +92,19 @@ struct ClusterNodeSetup: Sendable {
   }
 
   /// Makes the feed-forward half of an attention node, on the engine's thread.
-  func makeFactory(_ board: PeerBoard, _ log: Log) -> FeedForwardFactory {
+  func makeFactory(
+    _ board: PeerBoard, _ desk: TraceDesk, _ log: Log
+  ) -> FeedForwardFactory {
     let setup = self
     return { context in
       let control = ClusterControlPlane(setup.file, identity: setup.identity, board: board) {
         log.info("\(setup.node.id): \($0)")
       }
-      return try RemoteFeedForward(
+      let remote = try RemoteFeedForward(
         context: context,
         options: setup.remoteOptions(roundsActivations: context.activation == .bfloat16),
         transport: UCXTransport(setup.transportSettings()), control: control)
+      return TracedFeedForward(remote, desk)
     }
   }
 }

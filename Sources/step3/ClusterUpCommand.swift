@@ -18,8 +18,8 @@ struct ClusterUpCommand: Command {
       .toggle("restart", default: true, help: "start a process again that has died"),
     ],
     discussion: """
-      For trying a cluster out. Lines of the processes are prefixed with the node's id. Ctrl-C drains
-      all of them, gateway first; a second one stops at once.
+      For trying a cluster out. Lines of the processes are prefixed with the node's id. Ctrl-C
+      drains all of them, gateway first; a second one stops at once.
       """)
 
   static func run(_ arguments: ParsedArguments) async throws {

@@ -1,4 +1,5 @@
 package import Inference
+package import JSONScanning
 
 /// A loaded model as the routes see it.
 package struct ServedModel: Sendable {
@@ -19,6 +20,8 @@ package struct APISettings: Sendable {
   package var modelNames = ["step3"]
   /// The cluster's key, on an attention node that takes requests from a gateway.
   package var clusterKey: [UInt8]?
+  /// Gives the timeline of the next so many steps, on an attention node.
+  package var clusterTrace: (@Sendable (_ steps: Int) async -> JSONValue?)?
   /// Keys that open the API; none leaves it open.
   package var keys: [String] = []
   package var defaults = SamplingDefaults()

@@ -9,6 +9,7 @@ final class ClusterRoutes: Sendable {
   static let statusPath = "/cluster/status"
   static let generatePath = "/cluster/generate"
   static let cancelPath = "/cluster/cancel"
+  static let tracePath = "/cluster/trace"
 
   private let signatures: Mutex<RequestSignature>
 
@@ -34,12 +35,24 @@ final class ClusterRoutes: Sendable {
         context.engine.cancel(id, choice: choice)
       }
       exchange.respond(Self.answer(200, [:]))
+    case ("GET", Self.tracePath): await trace(exchange, context)
     default: exchange.respond(Self.answer(404, ["error": "unknown path"]))
     }
   }
 
   private static func answer(_ status: Int, _ json: JSONValue) -> HTTPResponse {
     HTTPResponse(status: status, contentType: "application/json", body: json.bytes)
+  }
+
+  private func trace(_ exchange: HTTPExchange, _ context: APIContext) async {
+    let steps = exchange.request.query.split(separator: "=").last.flatMap { Int($0) } ?? 0
+    guard let make = context.settings.clusterTrace, (1...1000).contains(steps) else {
+      return exchange.respond(Self.answer(400, ["error": "steps must be 1 to 1000"]))
+    }
+    let document = await make(steps)
+    exchange.respond(
+      Self.answer(
+        document == nil ? 503 : 200, document ?? ["error": "no steps within 30 s"]))
   }
 
   private func status(_ context: APIContext) -> JSONValue {
