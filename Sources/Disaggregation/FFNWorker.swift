@@ -171,9 +171,11 @@ package final class FFNWorker<T: Transport> {
   /// Takes in what happened and computes at most one job; returns when to come again at the
   /// latest, the present if at once.
   package func turn() -> Duration {
-    hub.poll()
-    while let event = hub.nextEvent() { handle(event) }
-    landWaiting()
+    repeat {
+      hub.poll()
+      while let event = hub.nextEvent() { handle(event) }
+      // What landed at once is there with the next poll.
+    } while landWaiting()
     let now = transport.now
     switch choose(now) {
     case .nothing: return now + .seconds(1)
@@ -229,8 +231,9 @@ package final class FFNWorker<T: Transport> {
     }
   }
 
-  /// Lets arrivals land for which there is room.
-  private func landWaiting() {
+  /// Lets arrivals land for which there is room; whether there were any.
+  private func landWaiting() -> Bool {
+    var hasLanded = false
     while let (link, header, id) = unlanded.first {
       let checked: Result<(Holding<T>, DispatchLayout), DispatchError> = check(header)
       do throws(TransportError) {
@@ -240,7 +243,8 @@ package final class FFNWorker<T: Transport> {
           transport.discard(id)
           refuse(header, on: link, error)
         case .success(let (holding, layout)):
-          guard let block = try landingBlocks.take() else { return }
+          guard let block = try landingBlocks.take() else { return hasLanded }
+          hasLanded = true
           unlanded.removeFirst()
           landings[id] = WaitingDispatch(
             link: link, header: header, holding: holding, layout: layout, block: block,
@@ -250,9 +254,10 @@ package final class FFNWorker<T: Transport> {
       } catch {
         if let entry = landings.removeValue(forKey: id) { landingBlocks.give(entry.block) }
         hub.close(link)
-        return
+        return true
       }
     }
+    return hasLanded
   }
 
   private func check(_ header: WireHeader) -> Result<(Holding<T>, DispatchLayout), DispatchError> {

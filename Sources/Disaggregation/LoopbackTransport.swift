@@ -12,12 +12,15 @@ package final class LoopbackNetwork: Sendable {
   }
 
   private let state = Mutex(State())
+  private let delay: Duration
 
-  /// A network without anybody.
-  package init() {}
+  /// A network without anybody, on which everything takes `delay` one way.
+  package init(delay: Duration = .zero) { self.delay = delay }
 
   /// A transport on this network, for one thread.
-  package func makeTransport() -> LoopbackTransport { LoopbackTransport(network: self) }
+  package func makeTransport() -> LoopbackTransport {
+    LoopbackTransport(network: self, delay: delay)
+  }
 
   /// Breaks every wire whose listener is `address`, as when that process is killed.
   package func cut(_ address: String) {
@@ -75,23 +78,35 @@ private enum LoopbackLetter: Sendable {
   case cut(LinkLoss)
 }
 
-/// The letters to one transport, with the wire they came by.
+/// The letters to one transport, with the wire they came by and when they arrive.
 private final class LoopbackMailbox: Sendable {
-  private let letters = Mutex<[(wire: LoopbackWire, letter: LoopbackLetter)]>([])
+  typealias Entry = (wire: LoopbackWire, letter: LoopbackLetter, due: ContinuousClock.Instant)
+  private let letters = Mutex<[Entry]>([])
+  private let delay: Duration
   let bell = LoopbackBell()
 
+  init(delay: Duration) { self.delay = delay }
+
   func post(_ wire: LoopbackWire, _ letter: LoopbackLetter) {
-    letters.withLock { $0.append((wire, letter)) }
+    let due = delay == .zero ? ContinuousClock.now : ContinuousClock.now + delay
+    letters.withLock { $0.append((wire, letter, due)) }
     bell.wake()
   }
 
-  func take() -> [(wire: LoopbackWire, letter: LoopbackLetter)] {
+  /// The letters that have arrived.
+  func take() -> [Entry] {
     letters.withLock { letters in
-      let taken = letters
-      letters.removeAll(keepingCapacity: true)
+      if letters.isEmpty { return [] }
+      let now = ContinuousClock.now
+      let count = letters.firstIndex { $0.due > now } ?? letters.count
+      let taken = Array(letters[..<count])
+      letters.removeFirst(count)
       return taken
     }
   }
+
+  /// When the next letter arrives.
+  var nextDue: ContinuousClock.Instant? { letters.withLock { $0.first?.due } }
 }
 
 /// Wakes the thread of a loopback transport.
@@ -200,7 +215,7 @@ package final class LoopbackTransport: Transport {
   private static let spinTime = Duration.microseconds(20)
 
   private let network: LoopbackNetwork
-  private let mailbox = LoopbackMailbox()
+  private let mailbox: LoopbackMailbox
   private let origin = ContinuousClock.now
   private var wires: [LinkID: LoopbackWire] = [:]
   private var links: [ObjectIdentifier: LinkID] = [:]
@@ -210,7 +225,10 @@ package final class LoopbackTransport: Transport {
   private var lastLink: UInt32 = 0
   private var lastArrival: UInt64 = 0
 
-  fileprivate init(network: LoopbackNetwork) { self.network = network }
+  fileprivate init(network: LoopbackNetwork, delay: Duration) {
+    self.network = network
+    mailbox = LoopbackMailbox(delay: delay)
+  }
 
   deinit {
     network.withdraw(mailbox)
@@ -295,7 +313,7 @@ package final class LoopbackTransport: Transport {
 
   /// Opens the letters.
   package func progress() {
-    for (wire, letter) in mailbox.take() { open(letter, wire) }
+    for entry in mailbox.take() { open(entry.letter, entry.wire) }
   }
 
   /// The oldest event not yet told.
@@ -311,11 +329,14 @@ package final class LoopbackTransport: Transport {
 
   /// Spins, then sleeps.
   package func wait(until deadline: Duration) {
-    if nextIndex < events.count || mailbox.bell.isRung {
+    if nextIndex < events.count { return }
+    if mailbox.bell.isRung {
       // Consumes the ring, so that the next wait sleeps.
       mailbox.bell.wait(.zero)
       return
     }
+    var deadline = deadline
+    if let due = mailbox.nextDue { deadline = min(deadline, due - origin) }
     let began = now
     while now - began < Self.spinTime && now < deadline {
       if mailbox.bell.isRung { break }

@@ -96,10 +96,11 @@ package final class RemoteFeedForward<T: Transport> {
   }
 
   let hub: LinkHub<T>
-  let options: RemoteOptions
+  private(set) var options: RemoteOptions
   let context: FeedForwardContext
-  let shares: [[[ShareKey]]]
-  let plans: [CombinationPlan]
+  private(set) var shares: [[[ShareKey]]]
+  private(set) var plans: [CombinationPlan]
+  private var nextMap: ExpertMap?
   var machine: ExchangeStateMachine
   /// The link of each node, where it is admitted.
   var linkOfNode: [LinkID?]
@@ -190,6 +191,38 @@ package final class RemoteFeedForward<T: Transport> {
       return nodes.contains { $0.reach != .down } ? [] : nodes.map(\.name)
     }
   }
+
+  /// Uses another map from the next step on; every node must hold its shard of it by then. The
+  /// shards keep their numbers, and those that this process computes their parts.
+  package func adopt(_ map: ExpertMap) throws(ExpertMapError) {
+    let hasMixtures = context.configuration.isMixtureLayer.contains(true)
+    try map.check(expertCount: hasMixtures ? context.configuration.expertCount : 0)
+    precondition(
+      map.parts.count == options.map.parts.count
+        && options.localShards.allSatisfy { map.parts[$0] == options.map.parts[$0] },
+      "a map of other shards")
+    nextMap = map
+  }
+
+  private func take(_ map: ExpertMap) {
+    nextMap = nil
+    options.map = map
+    shares = context.layers.map { layer in map.parts.map { $0.shares(of: layer) } }
+    let isExact = options.format.isExact
+    plans = zip(context.layers, shares).map {
+      CombinationPlan(layer: $0, shares: $1, isExact: isExact)
+    }
+    answerBlocks.grow(toHold: answerByteCount)
+  }
+
+  /// Bytes of the largest answer.
+  private var answerByteCount: Int {
+    (plans.flatMap(\.planeCounts).max() ?? 1) * context.tokenLimit
+      * options.format.results.rowByteCount(context.configuration.hiddenSize)
+  }
+
+  /// Forgets times and exchanges, for measurements.
+  package func resetStatistics() { statistics.reset() }
 
   /// Lets the transport work until every shard is served or it is `deadline`.
   package func connect(until deadline: Duration) -> Bool {
@@ -436,9 +469,10 @@ package final class RemoteFeedForward<T: Transport> {
 // MARK: - The cut
 
 extension RemoteFeedForward: FeedForwardService {
-  /// Counts the steps.
+  /// Counts the steps, and takes on a new map.
   package func beginStep() {
     step += 1
+    if let map = nextMap { take(map) }
     statistics.beginStep(step, now: transport.now)
   }
 

@@ -21,7 +21,8 @@ package struct ModelRuntime: ~Copyable {
   /// The paged keys and values.
   package var cache: KVStore
   private var feedForward: LocalFeedForward
-  private let service: (any FeedForwardService)?
+  /// The feed-forward half where other processes compute it.
+  package let service: (any FeedForwardService)?
   private var output: OutputScratch
   private var logitsBuffer: Buffer<Float>
 

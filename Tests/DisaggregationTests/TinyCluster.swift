@@ -16,6 +16,8 @@ final class TinyCluster: Sendable {
   private final class WorkerThread: Sendable {
     let isStopped = Atomic<Bool>(false)
     let drains = Atomic<Bool>(false)
+    let nextMap = Mutex<ExpertMap?>(nil)
+    let changed = DispatchSemaphore(value: 0)
     let ended = DispatchSemaphore(value: 0)
     let leaked = Atomic<Int>(-1)
   }
@@ -58,6 +60,10 @@ final class TinyCluster: Sendable {
         listening.signal()
         worker.run {
           if state.drains.exchange(false, ordering: .acquiringAndReleasing) { worker.drain() }
+          if let map = state.nextMap.withLock({ $0.take() }) {
+            try? worker.hold(map, shard: node.shard)
+            state.changed.signal()
+          }
           return state.isStopped.load(ordering: .acquiring)
         }
         state.leaked.store(worker.usedBlockCount, ordering: .releasing)
@@ -82,6 +88,13 @@ final class TinyCluster: Sendable {
   /// Lets a node say that it wants to leave.
   func drain(_ name: String) {
     threads.withLock { $0[name]?.drains.store(true, ordering: .releasing) }
+  }
+
+  /// Lets every node hold its shard of another map as well, and waits until they do.
+  func change(to map: ExpertMap) {
+    let states = threads.withLock { Array($0.values) }
+    for state in states { state.nextMap.withLock { $0 = map } }
+    for state in states { state.changed.wait() }
   }
 
   func stopAll() {
