@@ -174,8 +174,8 @@ let package = Package(
     tests(
       "InferenceTests",
       imports: [
-        "Inference", "KVCaching", "Kernels", "Sampling", "Scheduling", "Step3Model", "Tensors",
-        "TestSupport",
+        "ImageProcessing", "Inference", "KVCaching", "Kernels", "Sampling", "Scheduling",
+        "Step3Model", "Tensors", "TestSupport", "Tokenization",
       ]),
     tests("CommandLineInterfaceTests", imports: ["CommandLineInterface"]),
     tests(

@@ -54,7 +54,8 @@ extension Engine {
       weightByteCount: total, fingerprint: folder.fingerprint)
     report(LoadProgress(loadedByteCount: total, totalByteCount: total, seconds: 0))
     return LoadedModel(
-      executor: runtime, facts: facts, limits: limits, sharesPrefixes: options.sharesPrefixes)
+      executor: runtime, facts: facts, limits: limits, sharesPrefixes: options.sharesPrefixes,
+      featureCacheByteCount: options.featureCacheByteCount)
   }
 }
 

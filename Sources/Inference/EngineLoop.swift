@@ -16,6 +16,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
   private var requests: [Int: RequestRuntime] = [:]
   private var numbers: [String: Int] = [:]
   private var nextNumber = 0
+  private var images: ImageStage
   private var load = EngineLoad()
   private let clock = ContinuousClock()
   private let origin: ContinuousClock.Instant
@@ -28,6 +29,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
       blockSize: model.facts.blockSize, isPrefixCachingEnabled: model.sharesPrefixes)
     scheduler = Scheduler(limits: model.limits, pool: pool)
     sampler = Sampler(vocabularyCount: model.facts.vocabularySize)
+    images = ImageStage(cacheByteCount: model.featureCacheByteCount)
     executor = model.executor
     self.mailbox = mailbox
     origin = clock.now
@@ -36,16 +38,17 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
   /// Runs until it is told to stop.
   func run() {
     while !isStopping {
-      let isIdle = scheduler.isIdle
+      let isIdle = scheduler.isIdle && images.isIdle
       for message in mailbox.take(isIdle: isIdle, atMost: executor.idleInterval) {
         handle(message)
       }
       if isIdle { executor.idle() }
+      if !images.isIdle { encode() }
       deliverEnds()
       if !isStopping, let plan = scheduler.plan() { perform(plan) }
       publish()
     }
-    for number in requests.keys.sorted() { scheduler.cancel(request: number) }
+    for number in requests.keys.sorted() { cancel(number) }
     deliverEnds()
     publish()
     for case .submit(let request, let handler) in mailbox.close(reason: "stopped") {
@@ -61,9 +64,9 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
     switch message {
     case .submit(let request, let handler): start(request, handler)
     case .cancel(let id):
-      if let number = numbers[id] { scheduler.cancel(request: number) }
+      if let number = numbers[id] { cancel(number) }
     case .cancelChoice(let id, let choice):
-      if let number = numbers[id] {
+      if let number = numbers[id], !images.contains(number) {
         scheduler.cancel(SequenceID(request: number, choice: choice))
       }
     case .stop: isStopping = true
@@ -80,21 +83,55 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
       runtime.finish(0, reason)
       return
     }
+    numbers[request.id] = number
+    requests[number] = runtime
+    if request.images.isEmpty { enqueue(number) } else { images.add(number, request.images) }
+  }
+
+  /// Hands a request to the scheduler.
+  private func enqueue(_ number: Int) {
+    guard let runtime = requests[number] else { return }
+    let request = runtime.request
+    let contents = request.images.map {
+      PrefixIdentity.Content(positions: $0.positions, digest: $0.image.digest)
+    }
     do throws(AdmissionRefusal) {
       try scheduler.submit(
         SchedulingRequest(
           id: number, prompt: request.prompt, maximumTokens: request.maximumTokens,
           choiceCount: request.choiceCount, priority: request.priority,
-          identity: PrefixIdentity(salt: request.cacheSalt),
+          identity: PrefixIdentity(salt: request.cacheSalt, contents: contents),
           needsPromptLogits: request.promptLogprobCount != nil),
         now: now)
     } catch {
-      mailbox.forget(request.id)
-      Self.refuse(request, GenerationFailure(error, load), handler)
+      forget(number)
+      Self.refuse(request, GenerationFailure(error, load), runtime.handler)
+    }
+  }
+
+  private func forget(_ number: Int) {
+    guard let request = requests.removeValue(forKey: number)?.request else { return }
+    numbers[request.id] = nil
+    mailbox.forget(request.id)
+  }
+
+  /// Encodes a piece of the images that requests wait for; those that are complete are scheduled.
+  private func encode() {
+    for (number, features) in images.advance(&executor) {
+      requests[number]?.features = features
+      enqueue(number)
+    }
+  }
+
+  /// Ends a request wherever it stands.
+  private func cancel(_ number: Int) {
+    guard images.contains(number), var runtime = requests[number] else {
+      scheduler.cancel(request: number)
       return
     }
-    numbers[request.id] = number
-    requests[number] = runtime
+    images.remove(number)
+    forget(number)
+    for choice in 0..<runtime.request.choiceCount { runtime.finish(choice, .aborted) }
   }
 
   /// Ends a request that never began.
@@ -120,7 +157,8 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
       entry.samplers.map { StepOutcome.Sample(sequence: $0, tokens: [], isFinished: false) }
     }
     do throws(FeedForwardError) {
-      try executor.run(plan) { entry, position, logits in
+      let features = plan.entries.map { requests[$0.sequence.request]?.features ?? [] }
+      try executor.run(plan, images: features) { entry, position, logits in
         use(logits, at: position, of: plan.entries[entry], &samples[entry])
       }
     } catch {
@@ -226,7 +264,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
   private func publish() {
     let metrics = scheduler.metrics
     load.runningRequestCount = metrics.runningRequestCount
-    load.waitingRequestCount = metrics.waitingRequestCount
+    load.waitingRequestCount = metrics.waitingRequestCount + images.requestCount
     load.waitingTokenCount = metrics.waitingTokenCount
     load.cacheUsage = metrics.cacheUsage
     load.preemptionCount = metrics.preemptionCount

@@ -30,6 +30,8 @@ package struct EngineOptions: Sendable, Equatable {
   package var cacheBlockCount: Int?
   /// Whether prompts share cached blocks.
   package var sharesPrefixes = true
+  /// Bytes of image features that are kept for images that come again.
+  package var featureCacheByteCount = 256 << 20
   /// Requests that may wait.
   package var queuedRequestLimit = 1024
   /// Prompt tokens that may wait.

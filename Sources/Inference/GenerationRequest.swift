@@ -40,13 +40,15 @@ package struct GenerationRequest: Sendable {
   /// before: the one choice goes on behind them as if it had generated them itself, and
   /// `maximumTokens` counts what is still to come.
   package var resumedTokenCount = 0
+  /// The images that stand in the prompt, by position.
+  package var images: [PlacedImage]
 
   package init(
     id: String, prompt: [Int], sampling: SamplingParameters, seed: UInt64, choiceCount: Int = 1,
     maximumTokens: Int, stopTokenIDs: [Int] = [], ignoreEndOfSequence: Bool = false,
     promptLogprobCount: Int? = nil, priority: Int = 0, cacheSalt: String? = nil,
     thinkingTokenBudget: Int? = nil, thinkEnd: [Int] = [],
-    constraint: (any TokenConstraint)? = nil
+    constraint: (any TokenConstraint)? = nil, images: [PlacedImage] = []
   ) {
     self.id = id
     self.prompt = prompt
@@ -62,5 +64,6 @@ package struct GenerationRequest: Sendable {
     self.thinkingTokenBudget = thinkingTokenBudget
     self.thinkEnd = thinkEnd
     self.constraint = constraint
+    self.images = images
   }
 }

@@ -16,6 +16,7 @@ package enum InferenceError: Error, Sendable {
   /// The processes that compute the feed-forward half cannot be used.
   case service(any Error)
   case limits(AdmissionLimitError)
+  case images(ImagePromptError)
   /// Weights, cache and scratch do not fit into what is free.
   case notEnoughMemory(plan: MemoryPlan, available: Int)
   /// The prompt has no tokens.
@@ -40,6 +41,7 @@ extension InferenceError: CustomStringConvertible {
     case .feedForward(let error): "\(error)"
     case .service(let error): "\(error)"
     case .limits(let error): "\(error)"
+    case .images(let error): "\(error)"
     case .notEnoughMemory(let plan, let available):
       "not enough memory: weights \(Self.size(plan.weightByteCount)) + KV cache "
         + "\(Self.size(plan.cacheByteCount)) + scratch \(Self.size(plan.scratchByteCount)) = "

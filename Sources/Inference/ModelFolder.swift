@@ -40,6 +40,11 @@ package struct ModelFolder: Sendable {
     }
   }
 
+  /// Whether the checkpoint can see: its configuration names a tower and its files hold one.
+  package var hasVision: Bool {
+    configuration.vision != nil && VisionWeightNames.isPresent(in: files)
+  }
+
   /// Ids that end an answer: those of the generation configuration, else the model's.
   package var endOfSequenceIDs: [Int] {
     generation.endOfSequenceIDs.isEmpty

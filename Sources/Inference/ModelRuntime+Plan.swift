@@ -7,14 +7,15 @@ import Tensors
 extension ModelRuntime {
   /// Computes one step of the scheduler.
   ///
-  /// - Parameter body: Gets the logits [V] of every position that the plan asks for, in the plan's
-  ///   order.
+  /// - Parameters:
+  ///   - images: For each entry of the plan, the features that stand in its sequence.
+  ///   - body: Gets the logits [V] of every position that the plan asks for, in the plan's order.
   package mutating func run(
-    _ plan: StepPlan,
+    _ plan: StepPlan, images: [[PlacedFeatures]],
     _ body: (_ entry: Int, _ position: Int, _ logits: Span<Float>) -> Void
   ) throws(FeedForwardError) {
     cache.perform(plan.copies)
-    let wanted = place(plan)
+    let wanted = place(plan, images)
     try forward()
     var first = 0
     while first < wanted.count {
@@ -40,7 +41,9 @@ extension ModelRuntime {
   /// The rows are cut into micro-batches of equal size wherever the cuts fall: a later piece of a
   /// prompt's chunk finds the keys of an earlier one in the cache, since at every layer the
   /// micro-batches come in order.
-  private mutating func place(_ plan: StepPlan) -> [WantedRow] {
+  private mutating func place(
+    _ plan: StepPlan, _ images: [[PlacedFeatures]]
+  ) -> [WantedRow] {
     let count = microBatchCount(rowCount: plan.tokenCount)
     step.microBatchCount = count
     let ends = (1...count).map { $0 * plan.tokenCount / count }
@@ -51,6 +54,9 @@ extension ModelRuntime {
       var first = 0
       while first < entry.tokens.count {
         let part = first..<min(entry.tokens.count, first + ends[microBatch] - rowCount)
+        rows.embedded += Self.embeddedRows(
+          images[index], start: entry.start + part.lowerBound, count: part.count,
+          row: rows.tokens.count)
         rows.add(entry, part, blockSize: options.blockSize)
         for position in entry.logitPositions where part.contains(position - entry.start) {
           let row = rows.tokens.count - part.upperBound + position - entry.start
@@ -78,6 +84,7 @@ private struct MicroBatchRows {
   var slots: [Int32] = []
   var spans: [AttentionSpan] = []
   var tables: [Int32] = []
+  var embedded: [EmbeddedRows] = []
 
   /// Adds some of an entry's rows.
   mutating func add(_ entry: StepPlan.Entry, _ part: Range<Int>, blockSize: Int) {
@@ -102,6 +109,7 @@ private struct MicroBatchRows {
     microBatch.slots = slots
     microBatch.spans = spans
     microBatch.blockTables = tables
+    microBatch.embedded = embedded
     self = MicroBatchRows()
   }
 }

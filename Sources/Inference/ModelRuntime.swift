@@ -20,6 +20,13 @@ package struct ModelRuntime: ~Copyable {
   package var step: Step
   /// The paged keys and values.
   package var cache: KVStore
+  /// The vision tower; nil for a model that takes text only.
+  package let encoder: VisionEncoder?
+  /// Views on their way through the tower. Not `VisionWork?`, which would be nil at once and then
+  /// had to be destroyed wherever loading fails.
+  var vision: Optional<VisionWork>
+  /// Multiply-adds of the text layers for a full step: what one piece of encoding may cost.
+  let encodingBudget: Int
   private var feedForward: LocalFeedForward
   /// The feed-forward half where other processes compute it.
   package let service: (any FeedForwardService)?
@@ -63,13 +70,24 @@ package struct ModelRuntime: ~Copyable {
           layers: halves.feedForward, configuration: text, activation: activation,
           tokenLimit: limits[0], microBatchLimit: limits.count, compute: compute))
     } catch { throw .service(error) }
+    var visionLoader = VisionLoader(files: folder.files, configuration: folder.configuration)
+    let tower: VisionEncoder?
+    do {
+      tower =
+        folder.hasVision ? try visionLoader.load(activation: activation, compute: compute) : nil
+    } catch { throw .weights(error) }
     cache = try layout.makeStore()
+    encoder = tower
+    vision = nil
+    encodingBudget =
+      options.batchedTokenLimit
+      * ModelTraffic(decoder: halves.decoder, feedForward: halves.feedForward).layerFlopCount / 2
     service = made
     decoder = halves.decoder
     feedForward = LocalFeedForward(
       layers: halves.feedForward, tokenLimit: makeService == nil ? limits[0] : 1,
       configuration: text, activation: activation, compute: compute)
-    unusedTensors = loader.unusedNames
+    unusedTensors = loader.unusedNames + (tower == nil ? [] : visionLoader.unusedNames)
     step = Step(
       tokenLimits: limits, configuration: text, activation: activation, compute: compute)
     output = OutputScratch(rowLimit: logitRowLimit, decoder: decoder)

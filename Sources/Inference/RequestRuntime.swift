@@ -5,6 +5,8 @@ struct RequestRuntime {
   let request: GenerationRequest
   let handler: EventHandler
   var choices: [SequenceRuntime]
+  /// What stands in the places of its images' tokens, once they are encoded.
+  var features: [PlacedFeatures] = []
   /// Choices that have not ended.
   private(set) var openChoiceCount: Int
   /// How often one of its choices was preempted.

@@ -31,9 +31,11 @@ package struct ScoringSession: ~Copyable {
 
   /// Feeds tokens as one row each, in chunks of the step's size.
   ///
-  /// - Parameter wanted: Which of the rows' logits `body` gets; nil for none but the last.
+  /// - Parameters:
+  ///   - images: The images among them.
+  ///   - wanted: Which of the rows' logits `body` gets; nil for none but the last.
   package mutating func feed(
-    _ tokens: [Int], logitsOf wanted: Range<Int>? = nil,
+    _ tokens: [Int], images: [PlacedImage] = [], logitsOf wanted: Range<Int>? = nil,
     _ body: (_ index: Int, _ logits: Span<Float>) -> Void = { _, _ in }
   ) throws(InferenceError) {
     let vocabularySize = runtime.decoder.configuration.vocabularySize
@@ -44,12 +46,16 @@ package struct ScoringSession: ~Copyable {
       throw .promptTooLong(
         tokenCount: tokenCount + tokens.count, contextLength: runtime.contextLength)
     }
+    // Positions of images count from the first of `tokens`.
+    let features = runtime.encode(images)
     let wanted = wanted ?? tokens.count - 1..<tokens.count
     var first = 0
     while first < tokens.count {
       let count = min(runtime.options.batchedTokenLimit, tokens.count - first)
       let chunk = first..<first + count
       place(tokens[chunk])
+      runtime.step.microBatches[0].embedded = ModelRuntime.embeddedRows(
+        features, start: first, count: count, row: 0)
       do { try runtime.forward() } catch { throw .feedForward(error) }
       let rows = chunk.clamped(to: wanted).map { Int32($0 - first) }
       runtime.withLogits(of: rows) { index, logits in

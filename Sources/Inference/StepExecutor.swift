@@ -7,10 +7,12 @@ package import Step3Model
 package protocol StepExecutor: ~Copyable, SendableMetatype {
   /// Performs the plan's copies, computes its rows and keeps their keys and values.
   ///
-  /// - Parameter body: gets the logits [V] of every position that the plan asks for, in the plan's
-  ///   order; on an error, of none.
+  /// - Parameters:
+  ///   - body: gets the logits [V] of every position that the plan asks for, in the plan's order;
+  ///     on an error, of none.
+  ///   - images: for each entry of the plan, the features that stand in its sequence.
   mutating func run(
-    _ plan: StepPlan,
+    _ plan: StepPlan, images: [[PlacedFeatures]],
     _ body: (_ entry: Int, _ position: Int, _ logits: Span<Float>) -> Void
   ) throws(FeedForwardError)
 
@@ -20,6 +22,15 @@ package protocol StepExecutor: ~Copyable, SendableMetatype {
   mutating func idle()
   /// Peers without which no step can be computed now.
   var missingPeers: [String] { get }
+
+  /// Rows of the vision tower that a view of `side` pixels takes.
+  func encodingRowCount(side: Int) -> Int
+
+  /// Takes up a batch of views; the last one has ended.
+  mutating func beginEncoding(_ views: [PixelView])
+
+  /// Goes on with the batch for about as long as a prefill chunk takes; its features in the end.
+  mutating func advanceEncoding() -> [VisionFeatures]?
 }
 
 extension StepExecutor where Self: ~Copyable {
@@ -41,15 +52,18 @@ package struct LoadedModel<Executor: StepExecutor & ~Copyable>: ~Copyable {
   package let limits: AdmissionLimits
   /// Whether prompts share cached blocks.
   package let sharesPrefixes: Bool
+  /// Bytes of image features that are kept for images that come again.
+  package let featureCacheByteCount: Int
 
   /// Puts an executor together with its facts.
   package init(
     executor: consuming Executor, facts: ModelFacts, limits: AdmissionLimits,
-    sharesPrefixes: Bool = true
+    sharesPrefixes: Bool = true, featureCacheByteCount: Int = 0
   ) {
     self.executor = executor
     self.facts = facts
     self.limits = limits
     self.sharesPrefixes = sharesPrefixes
+    self.featureCacheByteCount = featureCacheByteCount
   }
 }

@@ -93,9 +93,10 @@ extension Compute {
     addRows(bias, columns: 3 * width, rowCount: rowCount, into: &fused)
     let (caches, units) = ViewUnit.plan(views, heads: heads)
     precondition(
-      memory.blockCount >= views.reduce(0) {
-        $0 + ViewMemory.blockCount(rows: $1.count, heads: heads)
-      }, "views do not fit the memory")
+      memory.blockCount
+        >= views.reduce(0) {
+          $0 + ViewMemory.blockCount(rows: $1.count, heads: heads)
+        }, "views do not fit the memory")
     let shape = ViewShape(
       heads: heads, d: d, dimension: memory.dimension, blockByteCount: memory.blockByteCount,
       kernels: kernels, isFloat32: memory.isFloat32)

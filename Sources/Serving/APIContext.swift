@@ -13,7 +13,7 @@ final class APIContext: Sendable {
   let started = ContinuousClock.now
   /// Seconds since 1970 when the server started, for `created` of the models.
   let startedAt = WallClock.seconds
-  private let text = Mutex<(any ModelText)?>(nil)
+  private let text = Mutex<((any ModelText), ImageReader?)?>(nil)
 
   init(
     engine: any GenerationEngine, settings: APISettings, warn: @escaping @Sendable (String) -> Void
@@ -26,8 +26,8 @@ final class APIContext: Sendable {
       capacity: settings.storedResponseCount, seconds: settings.storedResponseSeconds)
   }
 
-  func install(_ text: any ModelText) {
-    self.text.withLock { $0 = text }
+  func install(_ text: any ModelText, images: ImageReader?) {
+    self.text.withLock { $0 = (text, images) }
   }
 
   /// The model, once it is loaded and serving.
@@ -39,10 +39,10 @@ final class APIContext: Sendable {
     case .stopped: throw .engine(.engineStopped)
     case .ready: break
     }
-    guard let facts = engine.model, let text = text.withLock({ $0 }) else {
+    guard let facts = engine.model, let (text, images) = text.withLock({ $0 }) else {
       throw .loading(fraction: 1, secondsLeft: nil)
     }
-    return ServedModel(text: text, facts: facts)
+    return ServedModel(text: text, facts: facts, images: images)
   }
 
   /// The fields of a request's body.

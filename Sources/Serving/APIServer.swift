@@ -20,9 +20,10 @@ package final class APIServer: HTTPHandler {
     self.log = log
   }
 
-  /// Gives the server the tokenizer and template, as soon as they are read.
-  package func install(_ text: any ModelText) {
-    context.install(text)
+  /// Gives the server the tokenizer and template, as soon as they are read, and what reads images
+  /// for a model that sees.
+  package func install(_ text: any ModelText, images: ImageReader? = nil) {
+    context.install(text, images: images)
   }
 
   // MARK: On the event loop's thread
@@ -146,11 +147,11 @@ package final class APIServer: HTTPHandler {
     case .chatCompletions: return try await ChatCompletionsRoute.handle(exchange, context)
     case .completions: return try await CompletionsRoute.handle(exchange, context)
     case .messages: return try await MessagesRoute.handle(exchange, context)
-    case .countTokens: return try MessagesRoute.count(exchange, context)
+    case .countTokens: return try await MessagesRoute.count(exchange, context)
     case .responses: return try await ResponsesRoute.handle(exchange, context)
     case .response: return try ResponsesRoute.stored(parameter, exchange, context)
     case .cancelResponse: return try ResponsesRoute.cancel(parameter, exchange, context)
-    case .tokenize: return try TokenizeRoutes.tokenize(exchange, context)
+    case .tokenize: return try await TokenizeRoutes.tokenize(exchange, context)
     case .detokenize: return try TokenizeRoutes.detokenize(exchange, context)
     case .tokenizerInfo: return try TokenizeRoutes.information(exchange, context)
     case .health: return try await HealthRoutes.generate(exchange, context)

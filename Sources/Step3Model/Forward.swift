@@ -32,9 +32,15 @@ extension TextDecoder {
     }
   }
 
-  /// Looks up the embedding rows; there is no scale and no position embedding.
+  /// Looks up the embedding rows, but where they are given; there is no scale and no position
+  /// embedding.
   private func embed(_ batch: inout MicroBatch) {
     compute.lookUp(embedding, rows: batch.tokens, into: &batch.hidden)
+    for given in batch.embedded {
+      compute.copyRows(
+        given.features.values, from: given.first, count: given.count,
+        columns: configuration.hiddenSize, into: &batch.hidden, at: given.row)
+    }
   }
 
   /// The attention half: norm, MFA, residual, norm, route.

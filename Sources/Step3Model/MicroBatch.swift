@@ -25,6 +25,9 @@ package struct MicroBatch: ~Copyable, Sendable {
   /// The block tables that the spans refer to, one after the other.
   package var blockTables: [Int32] = []
 
+  /// Rows whose embeddings are given and not looked up: the features of images.
+  package var embedded: [EmbeddedRows] = []
+
   // What crosses the attention/FFN cut.
 
   /// The residual stream, [T, D].
@@ -90,6 +93,22 @@ package struct MicroBatch: ~Copyable, Sendable {
 extension MicroBatch {
   /// Whether a sequence has more than one row: then its rows can wait for those of decoding.
   package var isPrefill: Bool { spans.contains { $0.rowCount > 1 } }
+}
+
+/// Consecutive rows of a batch that stand for features of an image.
+package struct EmbeddedRows: Sendable {
+  let row: Int
+  let count: Int
+  let features: VisionFeatures
+  let first: Int
+
+  /// Rows `row ..< row + count` take the features from `first` on.
+  package init(row: Int, count: Int, features: VisionFeatures, first: Int) {
+    self.row = row
+    self.count = count
+    self.features = features
+    self.first = first
+  }
 }
 
 /// One step's micro-batches.

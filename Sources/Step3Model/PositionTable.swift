@@ -56,7 +56,9 @@ package struct PositionTable: Sendable {
 
   /// A source element and its share in a target element.
   package struct Tap: Sendable, Equatable {
+    /// Which source element.
     package var index: Int
+    /// Its share.
     package var weight: Double
   }
 

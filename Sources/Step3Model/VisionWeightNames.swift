@@ -1,3 +1,5 @@
+package import Tensors
+
 /// The names of the vision tower's tensors in published checkpoints.
 ///
 /// Files that were saved again by the transformers library put `model.` before all of them.
@@ -10,6 +12,11 @@ package struct VisionWeightNames: Sendable {
 
   /// A tensor that every checkpoint with a tower and the outer prefix has.
   package static let nestedClassToken = "model.vision_model.embeddings.class_embedding"
+
+  /// Whether the files hold a tower.
+  package static func isPresent(in files: CheckpointFiles) -> Bool {
+    [true, false].contains { files[VisionWeightNames(isNested: $0).classToken] != nil }
+  }
 
   var classToken: String { prefix + "vision_model.embeddings.class_embedding" }
   var patches: String { prefix + "vision_model.embeddings.patch_embedding" }

@@ -43,7 +43,7 @@ package struct VisionWork: ~Copyable, Sendable {
     input = LinearInput(
       kernels: encoder.compute.kernels, activation: encoder.activation,
       maxTokens: Self.rowsPerProduct, maxColumns: encoder.widestInput,
-      formats: [.float32, .bfloat16])
+      formats: [WeightMatrix.FormatSet(.float32), WeightMatrix.FormatSet(.bfloat16)])
     columns = Buffer(count: Self.rowsPerProduct * encoder.widestInput)
     product = Buffer(count: Self.rowsPerProduct * encoder.widestOutput)
   }
@@ -72,8 +72,8 @@ package struct VisionWork: ~Copyable, Sendable {
     let cost = views.reduce(0) {
       $0 + encoder.layerWork(side: $1.grid * encoder.configuration.patchSize)
     }
-    let count = max(1, budget / max(1, cost))
-    for _ in 0..<count where nextLayer < encoder.layers.count {
+    let end = min(encoder.layers.count - nextLayer, max(1, budget / max(1, cost))) + nextLayer
+    while nextLayer < end {
       runLayer(encoder.layers[nextLayer])
       nextLayer += 1
     }

@@ -1,5 +1,6 @@
 import CommandLineInterface
 import Foundation
+import ImageProcessing
 import Inference
 import JSONScanning
 import OutputParsing
@@ -11,8 +12,9 @@ struct ChatCommand: Command {
     takesModel: true, flags: GenerationFlags.all,
     discussion: """
       Lines are sent as they are; these begin a command: /system TEXT sets the system message and
-      starts over, /retry answers the last line again, /save FILE writes the conversation as JSON,
-      /exit ends. Ctrl-C stops the answer, and at the prompt the program. Reasoning is shown dimmed.
+      starts over, /image FILE shows an image with the next line, /retry answers the last line
+      again, /save FILE writes the conversation as JSON, /exit ends. Ctrl-C stops the answer, and
+      at the prompt the program. Reasoning is shown dimmed.
       """)
 
   static func run(_ arguments: ParsedArguments) async throws {
@@ -29,6 +31,9 @@ private struct Chat {
   let arguments: ParsedArguments
   var system: String?
   var messages: [JSONValue] = []
+  /// The images of all messages, in order, and those for the next line.
+  var images: [PromptImage] = []
+  var pending: [PromptImage] = []
 
   mutating func loop() async throws {
     let isTerminal = StandardInput.isTerminal
@@ -44,18 +49,34 @@ private struct Chat {
       case "/system":
         system = rest.isEmpty ? nil : rest
         messages = []
+        images = []
         StandardError.write("system message set, conversation started over\n")
       case "/retry": try await retry()
       case "/save": save(to: rest)
       case "/image":
-        StandardError.write("this checkpoint takes no images\n")
+        show(rest)
       case let word where word.hasPrefix("/"):
-        StandardError.write("unknown command \(word); known: /system /retry /save /exit\n")
+        StandardError.write("unknown command \(word); known: /system /image /retry /save /exit\n")
       default:
-        messages.append(["role": "user", "content": .string(line)])
+        messages.append(.user(line, imageCount: pending.count))
+        images += pending
+        pending = []
         try await reply()
       }
     }
+  }
+
+  private mutating func show(_ path: String) {
+    guard !path.isEmpty else {
+      StandardError.write("usage: /image FILE\n")
+      return
+    }
+    do {
+      let image = try ImageFlags.read(path, conversation.images, arguments)
+      pending.append(image)
+      let count = image.prepared.tokenCount
+      StandardError.write("\(path) goes with the next line, \(count) tokens\n")
+    } catch { StandardError.write("\(error)\n") }
   }
 
   private mutating func retry() async throws {
@@ -69,7 +90,7 @@ private struct Chat {
 
   private mutating func reply() async throws {
     let opening: [JSONValue] = system.map { [["role": "system", "content": .string($0)]] } ?? []
-    let prompt = try conversation.prompt(opening + messages)
+    let prompt = try conversation.prompt(opening + messages, images: images)
     let trimmed = prompt.text.trimmingCharacters(in: .whitespacesAndNewlines)
     let thinks = trimmed.hasSuffix("<think>")
     let dims = StandardOutput.isTerminal
@@ -78,7 +99,7 @@ private struct Chat {
     let answer: Answer
     do {
       answer = try await conversation.answer(
-        to: prompt.ids, arguments, startsInReasoning: thinks, watching: signals
+        to: prompt.prompt, arguments, startsInReasoning: thinks, watching: signals
       ) { event in
         let wantsDim = if case .reasoning = event { true } else { false }
         if dims && wantsDim != isDim {
@@ -93,7 +114,8 @@ private struct Chat {
     } catch let error as InferenceError {
       // A conversation that has outgrown the context is the person's to shorten, not the end.
       StandardError.write("\(error)\n")
-      messages.removeLast()
+      let lost = messages.removeLast()["content"]?.array?.count { $0["type"]?.string == "image" }
+      images.removeLast(lost ?? 0)
       return
     }
     StandardOutput.write(isDim ? "\u{1B}[0m\n" : "\n")

@@ -1,5 +1,5 @@
-import CommandLineInterface
-import Inference
+package import CommandLineInterface
+package import Inference
 import JSONScanning
 import ModelConfiguration
 import OutputParsing
@@ -13,6 +13,8 @@ struct Conversation: Sendable {
   let tokenizer: Tokenizer
   let template: ChatTemplate
   let folder: ModelFolder
+  /// Reads images; nil for a checkpoint that takes text only.
+  let images: ImageReader?
   let loadSeconds: Double
 
   /// Loads the model that the arguments name.
@@ -22,6 +24,9 @@ struct Conversation: Sendable {
     let folder = try ModelFolder(path: arguments.model)
     tokenizer = try Tokenizer(directory: folder.path)
     template = try ChatTemplate(directory: folder.path)
+    images = try ImageFlags.reader(arguments, folder) { [tokenizer] in
+      tokenizer.id(of: $0).map(Int.init)
+    }
     var options = ModelFlags.options(arguments)
     options.sequenceLimit = 1
     // A step has room for the sequence's next token and for at least one of a prompt.
@@ -34,24 +39,37 @@ struct Conversation: Sendable {
     loadSeconds = (clock.now - start).seconds
   }
 
-  /// The token ids of a conversation up to where the answer begins.
-  func prompt(_ messages: [JSONValue]) throws -> (text: String, ids: [Int]) {
+  /// A conversation up to where the answer begins; `images` stand in the places of its parts of
+  /// type image.
+  func prompt(
+    _ messages: [JSONValue], images: [PromptImage] = []
+  ) throws -> (text: String, prompt: Prompt) {
     if template.origin == .step3Default {
       for token in ChatTemplate.step3DefaultTokens { _ = try tokenizer.requiredID(of: token) }
     }
     let begin = tokenizer.beginToken ?? folder.configuration.beginOfSequenceID.map(Int32.init)
     let end = tokenizer.endTokens.first ?? folder.endOfSequenceIDs.first.map(Int32.init)
     let text = try template.render(
-      messages: messages, bosToken: begin.flatMap { tokenizer.spelling(of: $0) } ?? "",
+      messages: template.placingImages(in: messages),
+      bosToken: begin.flatMap { tokenizer.spelling(of: $0) } ?? "",
       eosToken: end.flatMap { tokenizer.spelling(of: $0) } ?? "")
-    return (text, try tokenizer.encode(text).map(Int.init))
+    return (text, try prompt(ids: try tokenizer.encode(text).map(Int.init), images: images))
+  }
+
+  /// Token ids whose image placeholders are expanded.
+  func prompt(ids: [Int], images: [PromptImage]) throws -> Prompt {
+    guard let reader = self.images else { return Prompt(ids: ids, images: []) }
+    let (ids, placed) = try reader.expand(ids, images)
+    return Prompt(ids: ids, images: placed)
   }
 
   /// Generates an answer, handing out its text as it comes.
   func answer(
-    to prompt: [Int], _ arguments: ParsedArguments, startsInReasoning: Bool?,
+    to prompt: Prompt, _ arguments: ParsedArguments, startsInReasoning: Bool?,
     watching signals: SignalWatch?, onText: (OutputEvent) -> Void
   ) async throws -> Answer {
+    let images = prompt.images
+    let prompt = prompt.ids
     guard !prompt.isEmpty else { throw InferenceError.emptyPrompt }
     let context = engine.model?.contextLength ?? folder.configuration.text.contextLength
     guard prompt.count < context else {
@@ -62,7 +80,7 @@ struct Conversation: Sendable {
       sampling: try GenerationFlags.sampling(arguments, folder.generation),
       seed: GenerationFlags.seed(arguments),
       maximumTokens: min(
-        arguments.optionalInteger("max-tokens") ?? .max, context - prompt.count))
+        arguments.optionalInteger("max-tokens") ?? .max, context - prompt.count), images: images)
     let (events, continuation) = AsyncStream.makeStream(of: GenerationEvent.self)
     try engine.submit(request) { event in
       continuation.yield(event)
@@ -100,6 +118,29 @@ struct Conversation: Sendable {
 
   private func isStop(_ id: Int) -> Bool {
     engine.model?.endOfSequenceIDs.contains(id) ?? false
+  }
+}
+
+/// Token ids, and the images among them.
+struct Prompt: Sendable {
+  var ids: [Int]
+  var images: [PlacedImage]
+}
+
+extension ImagePromptError: CommandError {
+  package var exitCode: ExitCode {
+    switch self {
+    case .missingToken, .otherPlaceholder: .modelFiles
+    case .placeholderCount, .noVision: .usage
+    }
+  }
+
+  package var code: String {
+    switch self {
+    case .missingToken, .otherPlaceholder: "image_tokens"
+    case .placeholderCount: "image_placeholders"
+    case .noVision: "no_vision"
+    }
   }
 }
 

@@ -4,20 +4,22 @@ package import Sampling
 
 /// Flags that shape an answer, shared by `run` and `chat`.
 enum GenerationFlags {
-  static let all: [Flag] = [
-    .string("system", "T", help: "system message"),
-    .integer("max-tokens", in: 1...(1 << 31), help: "longest answer (default: the context's rest)"),
-    .number("temperature", in: 0...2, help: "0 is greedy (default: the checkpoint's, else 1)"),
-    .number("top-p", in: 0...1, help: "keep the likeliest tokens of this total probability"),
-    .integer("top-k", in: -1...(1 << 31), help: "keep the K likeliest tokens; 0 keeps all"),
-    .number("min-p", in: 0...1, help: "drop tokens below this share of the likeliest"),
-    .number("repetition-penalty", help: "divides logits of tokens that occurred (1 is off)"),
-    .number("presence-penalty", in: -2...2, help: "subtracted once from generated tokens"),
-    .number("frequency-penalty", in: -2...2, help: "subtracted per occurrence"),
-    .integer("seed", in: Int.min...Int.max, help: "the same seed gives the same answer anywhere"),
-    .string("stop", "S", repeated: true, help: "end the answer before this text"),
-    ModelFlags.dtype, ModelFlags.cacheType, ModelFlags.contextLength, ModelFlags.chunk,
-  ]
+  static let all: [Flag] =
+    [
+      .string("system", "T", help: "system message"),
+      .integer(
+        "max-tokens", in: 1...(1 << 31), help: "longest answer (default: the context's rest)"),
+      .number("temperature", in: 0...2, help: "0 is greedy (default: the checkpoint's, else 1)"),
+      .number("top-p", in: 0...1, help: "keep the likeliest tokens of this total probability"),
+      .integer("top-k", in: -1...(1 << 31), help: "keep the K likeliest tokens; 0 keeps all"),
+      .number("min-p", in: 0...1, help: "drop tokens below this share of the likeliest"),
+      .number("repetition-penalty", help: "divides logits of tokens that occurred (1 is off)"),
+      .number("presence-penalty", in: -2...2, help: "subtracted once from generated tokens"),
+      .number("frequency-penalty", in: -2...2, help: "subtracted per occurrence"),
+      .integer("seed", in: Int.min...Int.max, help: "the same seed gives the same answer anywhere"),
+      .string("stop", "S", repeated: true, help: "end the answer before this text"),
+      ModelFlags.dtype, ModelFlags.cacheType, ModelFlags.contextLength, ModelFlags.chunk,
+    ] + ImageFlags.all
 
   /// The sampling parameters that the flags, then the checkpoint, ask for.
   static func sampling(

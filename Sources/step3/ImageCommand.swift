@@ -18,7 +18,10 @@ struct ImageCommand: Command {
       .string(
         "pixels-out", "FILE",
         help: "write pixel_values F32 [images, 3, S, S] and patch_pixel_values [crops, 3, s, s]"),
+      .string(
+        "features-out", "FILE", help: "write features.<i> F32 [tokens, hidden]"),
       .string("decoded-out", "FILE", help: "write image.<i> U8 [height, width, 3], upright"),
+      ModelFlags.dtype,
     ] + ImageFlags.all,
     discussion: """
       Per image: its size after each step (decoded and turned upright, padded, shrunk, resized for
@@ -47,6 +50,9 @@ struct ImageCommand: Command {
     } else if arguments.optionalString("decoded-out") == nil {
       // Headers may promise more than the rest of a file holds.
       for report in reports { _ = try decode(report.path, decoder) }
+    }
+    if let path = arguments.optionalString("features-out") {
+      try FeatureFile.write(path, reports.map(\.path), arguments)
     }
     if let path = arguments.optionalString("decoded-out") {
       try writeDecoded(path, reports, decoder)
@@ -122,7 +128,7 @@ struct ImageCommand: Command {
     _ = try writer.finish()
   }
 
-  private static func fileWriter(
+  static func fileWriter(
     _ path: String, _ tensors: [TensorDeclaration]
   ) throws(SafetensorsWriterError) -> SafetensorsWriter {
     let url = URL(fileURLWithPath: path)
@@ -131,7 +137,7 @@ struct ImageCommand: Command {
       maximumShardByteCount: .max, singleFileName: url.lastPathComponent)
   }
 
-  private static func littleEndian(_ values: [Float]) -> [UInt8] {
+  static func littleEndian(_ values: [Float]) -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(4 * values.count)
     for value in values {

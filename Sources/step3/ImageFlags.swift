@@ -56,6 +56,34 @@ enum ImageFlags {
       threadCount: arguments.threads ?? usableCores().count)
   }
 
+  static let files = Flag.string(
+    "image", "FILE", repeated: true, help: "an image to look at; repeatable, in order")
+
+  /// What reads images for the checkpoint as the flags ask for it; nil for one that takes text
+  /// only.
+  static func reader(
+    _ arguments: ParsedArguments, _ folder: ModelFolder, identify: (String) -> Int?
+  ) throws -> ImageReader? {
+    guard folder.hasVision else { return nil }
+    return try ImageReader(
+      folder, preprocessor: try preprocessor(arguments), decoder: decoder(arguments),
+      identify: identify)
+  }
+
+  /// The image in a file.
+  static func read(
+    _ path: String, _ reader: ImageReader?, _ arguments: ParsedArguments
+  ) throws -> PromptImage {
+    guard let reader else {
+      throw CommandFailure(
+        .usage, code: "no_vision", "\(arguments.model): \(ImagePromptError.noVision)")
+    }
+    let bytes = try bytes(path, limits: limits(arguments))
+    do throws(ImageError) { return try reader.read(bytes) } catch {
+      throw ImageFileError(path: path, error: error)
+    }
+  }
+
   /// The bytes of an image file, not more than the limit.
   static func bytes(_ path: String, limits: ImageLimits) throws -> [UInt8] {
     let file: MappedFile

@@ -55,6 +55,7 @@ extension InferenceError: CommandError {
     case .notEnoughMemory: .memory
     case .feedForward: .failed
     case .service(let error): (error as? any CommandError)?.exitCode ?? .peer
+    case .images(let error): error.exitCode
     case .limits, .emptyPrompt, .promptTooLong, .tokenOutOfRange, .contextTooLong: .usage
     }
   }
@@ -70,6 +71,7 @@ extension InferenceError: CommandError {
     case .feedForward: "feed_forward_failed"
     case .service(let error): (error as? any CommandError)?.code ?? "feed_forward_unavailable"
     case .limits: "bad_limits"
+    case .images(let error): error.code
     case .emptyPrompt: "empty_prompt"
     case .promptTooLong: "prompt_too_long"
     case .tokenOutOfRange: "bad_id"

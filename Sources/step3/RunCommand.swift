@@ -15,16 +15,21 @@ struct RunCommand: Command {
     flags: [
       .toggle("raw", help: "continue the prompt as it is, without the chat template"),
       .integerList("ids", help: "the prompt as token ids, without the chat template"),
-    ] + GenerationFlags.all)
+      ImageFlags.files,
+    ] + GenerationFlags.all,
+    discussion: """
+      Images stand before the prompt. With --raw and --ids they stand where the prompt holds
+      <im_patch>.
+      """)
 
   static func run(_ arguments: ParsedArguments) async throws {
     let given = try promptText(arguments)
     let conversation = try await Conversation(arguments)
-    let ids = try promptIDs(given, conversation, arguments)
+    let prompt = try prompt(given, conversation, arguments)
     let signals = SignalWatch { _ in }
     let streams = !arguments.wantsJSON
     let answer = try await conversation.answer(
-      to: ids, arguments, startsInReasoning: nil, watching: signals
+      to: prompt, arguments, startsInReasoning: nil, watching: signals
     ) { event in
       if streams, case .content(let text) = event { StandardOutput.write(text) }
     }
@@ -56,17 +61,25 @@ struct RunCommand: Command {
     return text
   }
 
-  private static func promptIDs(
+  private static func prompt(
     _ text: String?, _ conversation: Conversation, _ arguments: ParsedArguments
-  ) throws -> [Int] {
-    guard let text else { return arguments.integers("ids") }
-    if arguments.isOn("raw") { return try conversation.tokenizer.encode(text).map(Int.init) }
+  ) throws -> Prompt {
+    let images = try arguments.strings(ImageFlags.files.name).map {
+      try ImageFlags.read($0, conversation.images, arguments)
+    }
+    guard let text else {
+      return try conversation.prompt(ids: arguments.integers("ids"), images: images)
+    }
+    if arguments.isOn("raw") {
+      let ids = try conversation.tokenizer.encode(text).map(Int.init)
+      return try conversation.prompt(ids: ids, images: images)
+    }
     var messages: [JSONValue] = []
     if let system = arguments.optionalString("system") {
       messages.append(["role": "system", "content": .string(system)])
     }
-    messages.append(["role": "user", "content": .string(text)])
-    return try conversation.prompt(messages).ids
+    messages.append(.user(text, imageCount: images.count))
+    return try conversation.prompt(messages, images: images).prompt
   }
 
   private static func document(_ answer: Answer, _ conversation: Conversation) -> JSONValue {
@@ -85,5 +98,14 @@ struct RunCommand: Command {
         "load_seconds": .number(conversation.loadSeconds),
       ],
     ]
+  }
+}
+
+extension JSONValue {
+  /// A user's turn with images before its text.
+  static func user(_ text: String, imageCount: Int) -> JSONValue {
+    if imageCount == 0 { return ["role": "user", "content": .string(text)] }
+    let images = [JSONValue](repeating: ["type": "image"], count: imageCount)
+    return ["role": "user", "content": .array(images + [["type": "text", "text": .string(text)]])]
   }
 }

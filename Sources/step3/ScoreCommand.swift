@@ -18,16 +18,19 @@ struct ScoreCommand: Command {
       .string("text", "T", help: "the text (default: standard input)"),
       .integer("top", "K", default: 0, help: "list the K most likely tokens at each position"),
       .string("logits-out", "FILE", help: "write all logits, F32 [tokens, vocabulary]"),
-      ModelFlags.dtype, ModelFlags.cacheType, ModelFlags.chunk,
-    ],
+      ModelFlags.dtype, ModelFlags.cacheType, ModelFlags.chunk, ImageFlags.files,
+    ] + ImageFlags.all,
     discussion: """
+      Each <im_patch> among the tokens is the place of an image, in order; token counts and
+      positions are those of the expanded prompt.
       The result is one JSON document. Entry i of "logprobs" belongs to token i; the first is null.
       "greedy" is the most likely token after the last.
       """)
 
   static func run(_ arguments: ParsedArguments) throws {
     let folder = try ModelFolder(path: arguments.model)
-    let ids = try ids(arguments)
+    let prompt = try prompt(arguments, folder)
+    let ids = prompt.ids
     guard !ids.isEmpty else { throw InferenceError.emptyPrompt }
     var session = try ScoringSession(
       folder, options: ModelFlags.options(arguments),
@@ -37,10 +40,25 @@ struct ScoreCommand: Command {
       scores.writer = try LogitsWriter(
         path: path, rows: ids.count, columns: folder.configuration.text.vocabularySize)
     }
-    try session.feed(ids, logitsOf: 0..<ids.count) { index, logits in
+    try session.feed(ids, images: prompt.images, logitsOf: 0..<ids.count) { index, logits in
       scores.add(index, logits)
     }
     StandardOutput.write(try scores.finish().text() + "\n")
+  }
+
+  private static func prompt(
+    _ arguments: ParsedArguments, _ folder: ModelFolder
+  ) throws -> Prompt {
+    let ids = try ids(arguments)
+    let files = arguments.strings(ImageFlags.files.name)
+    // Without images ids are taken as they are, the placeholder's too.
+    if files.isEmpty { return Prompt(ids: ids, images: []) }
+    let tokenizer = try Tokenizer(directory: arguments.model)
+    let reader = try ImageFlags.reader(arguments, folder) { tokenizer.id(of: $0).map(Int.init) }
+    let images = try files.map { try ImageFlags.read($0, reader, arguments) }
+    guard let reader else { throw ImagePromptError.noVision }
+    let (expanded, placed) = try reader.expand(ids, images)
+    return Prompt(ids: expanded, images: placed)
   }
 
   private static func ids(_ arguments: ParsedArguments) throws -> [Int] {

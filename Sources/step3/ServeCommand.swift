@@ -54,10 +54,11 @@ struct ServeCommand: Command {
     let watch = SignalWatch { code in stop.fire(code) }
     do {
       try engine.waitUntilLoaded()
+      let text = try CheckpointText(
+        directory: arguments.model, template: template,
+        vocabularySize: folder.configuration.text.vocabularySize)
       server.install(
-        try CheckpointText(
-          directory: arguments.model, template: template,
-          vocabularySize: folder.configuration.text.vocabularySize))
+        text, images: try ImageFlags.reader(arguments, folder) { text.id(of: $0) })
     } catch {
       await listener.stop()
       throw error

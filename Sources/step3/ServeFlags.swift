@@ -5,7 +5,9 @@ import Serving
 
 /// The flags of `serve`, and what they set.
 enum ServeFlags {
-  static let all: [Flag] = [
+  static let all = own + ImageFlags.all
+
+  private static let own: [Flag] = [
     .string("host", "ADDRESS", default: "127.0.0.1", help: "address to listen on"),
     .integer("port", in: 0...65_535, default: 8000, help: "port to listen on; 0 takes a free one"),
     .string("api-key", "K", repeated: true, help: "a key that clients must send; repeatable"),
@@ -37,6 +39,11 @@ enum ServeFlags {
       "sse-keep-alive-interval", in: 0...3600, default: 15,
       help: "seconds between comments on silent streams; 0 sends none"),
     .byteCount("max-body-size", help: "largest request body (default: 64 MiB)"),
+    .integer(
+      "limit-images", in: 0...10_000, default: 32, help: "most images that one request may show"),
+    .string(
+      "allowed-media-domains", "D", repeated: true,
+      help: "hosts that images are fetched from, such as *.example.org (default: none)"),
     .string("allowed-origins", "O", repeated: true, help: "origins that browsers may call from"),
     .choice("metrics-compat", ["none", "vllm"], default: "none", help: "also print vLLM's names"),
     .toggle("guard-metrics", default: false, help: "ask for a key at /metrics"),
@@ -76,6 +83,8 @@ enum ServeFlags {
       ReasoningField(rawValue: arguments.string("reasoning-field")) ?? .reasoningContent
     settings.limits.trustsTemplates = arguments.isOn("trust-request-chat-template")
     settings.limits.allowsPriority = arguments.string("scheduling-policy") == "priority"
+    settings.imageLimit = arguments.integer("limit-images")
+    settings.allowedMediaDomains = arguments.strings("allowed-media-domains")
     settings.allowedOrigins = arguments.strings("allowed-origins")
     settings.printsVLLMMetrics = arguments.string("metrics-compat") == "vllm"
     settings.guardsMetrics = arguments.isOn("guard-metrics")

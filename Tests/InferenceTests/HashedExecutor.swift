@@ -27,8 +27,12 @@ struct HashedExecutor: StepExecutor, ~Copyable {
     self.gate = gate
   }
 
+  func encodingRowCount(side: Int) -> Int { side }
+  mutating func beginEncoding(_ views: [PixelView]) {}
+  mutating func advanceEncoding() -> [VisionFeatures]? { [] }
+
   mutating func run(
-    _ plan: StepPlan, _ body: (Int, Int, Span<Float>) -> Void
+    _ plan: StepPlan, images: [[PlacedFeatures]], _ body: (Int, Int, Span<Float>) -> Void
   ) throws(FeedForwardError) {
     gate?.wait()
     stepCount += 1

@@ -144,7 +144,7 @@ private func with(_ base: JSONValue, _ more: [(String, JSONValue)]) -> JSONValue
     ),
     (
       "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}",
-      "messages[0].content[0]"
+      "messages[0].content[0].image_url"
     ),
     (
       "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"temperature\": 3}",

@@ -49,6 +49,25 @@ struct MessagesRequest: Sendable {
     return [["role": "system", "content": .string(text)]]
   }
 
+  /// Texts and images of blocks, as one string where there are no images.
+  private static func content(
+    of blocks: [(path: String, block: JSONValue)]
+  ) throws(APIError) -> JSONValue {
+    var content = MessageContent()
+    for (path, block) in blocks {
+      let block = try FieldReader(block, path: path)
+      switch try block.requiredString("type") {
+      case "text": content.append(try block.requiredString("text"))
+      case "image": try content.appendImageSource(block)
+      default:
+        throw .badField(
+          path: block.path("type"),
+          reason: "must be text, image or tool_result; this model takes text and images.")
+      }
+    }
+    return content.json
+  }
+
   private static func joinedText(
     blocks: [JSONValue], _ path: String
   ) throws(APIError) -> String {
@@ -58,7 +77,7 @@ struct MessagesRequest: Sendable {
       switch try block.requiredString("type") {
       case "text": texts.append(try block.requiredString("text"))
       case "image":
-        throw .badField(path: block.path, reason: "is an image, and this model takes no images.")
+        throw .badField(path: block.path, reason: "is an image where only text may stand.")
       default:
         throw .badField(path: block.path("type"), reason: "must be text; this model takes text.")
       }
@@ -84,30 +103,28 @@ struct MessagesRequest: Sendable {
     _ blocks: [JSONValue], role: String, _ path: String
   ) throws(APIError) -> [JSONValue] {
     var messages: [JSONValue] = []
-    var texts: [JSONValue] = []
+    var shown: [(path: String, block: JSONValue)] = []
     for (index, value) in blocks.enumerated() {
       let block = try FieldReader(value, path: "\(path)[\(index)]")
       guard try block.requiredString("type") == "tool_result" else {
-        texts.append(value)
-        _ = try joinedText(blocks: [value], path)
+        shown.append((block.path, value))
         continue
       }
-      let text: String
+      let result: JSONValue
       if let string = block.value("content")?.string {
-        text = string
+        result = .string(string)
       } else {
-        text = try joinedText(
-          blocks: try block.array("content") ?? [], block.path("content"))
+        let inner = try block.array("content") ?? []
+        result = try content(
+          of: inner.enumerated().map { ("\(block.path("content"))[\($0)]", $1) })
       }
       messages.append([
         "role": "tool", "tool_call_id": .string(try block.requiredString("tool_use_id")),
-        "content": .string(text),
+        "content": result,
       ])
     }
-    if !texts.isEmpty || messages.isEmpty {
-      messages.append([
-        "role": .string(role), "content": .string(try joinedText(blocks: texts, path)),
-      ])
+    if !shown.isEmpty || messages.isEmpty {
+      messages.append(["role": .string(role), "content": try content(of: shown)])
     }
     return messages
   }

@@ -9,7 +9,7 @@ enum MessagesRoute {
     let model = try context.servedModel()
     let request = try MessagesRequest(
       try context.fields(exchange, .messages), needsMaximum: true, context: context)
-    let prepared = try request.chat.prepared(
+    let prepared = try await request.chat.prepared(
       id: Identifiers.make("msg-"), model: model, context: context)
     let run = try context.run(prepared, model)
     let writer = MessagesWriter(request)
@@ -21,15 +21,16 @@ enum MessagesRoute {
   /// How many tokens the same request would use as input.
   static func count(
     _ exchange: HTTPExchange, _ context: APIContext
-  ) throws(APIError) -> RequestSummary {
+  ) async throws(APIError) -> RequestSummary {
     let model = try context.servedModel()
     let request = try MessagesRequest(
       try context.fields(exchange, .countTokens), needsMaximum: false, context: context)
     var input = request.chat.input
     let tools = request.chat.offeredTools
     input.tools = tools.isEmpty ? nil : tools.map(\.json)
-    let tokens = try model.text.encode(
-      rendered: try model.text.render(input), addsSpecialTokens: false)
+    let tokens = try await input.prompt(
+      model: model, context: context, addsSpecialTokens: false
+    ).tokens
     exchange.respond(
       HTTPResponse(
         contentType: "application/json",

@@ -33,7 +33,7 @@ enum ChatMessages {
     let calls = role == "assistant" ? try toolCalls(fields) : []
     let mayBeEmpty = role == "assistant"
     if let content = try content(fields, mayBeEmpty: mayBeEmpty) {
-      message["content"] = .string(content)
+      message["content"] = content
     } else {
       // Templates join the content to strings, so it is never null, not even beside calls.
       message["content"] = .string(try fields.string("refusal") ?? "")
@@ -49,48 +49,56 @@ enum ChatMessages {
     return message
   }
 
-  /// The content as one string: parts are joined by line breaks.
+  /// The content as one string, or as parts where there are images.
   private static func content(
     _ fields: FieldReader, mayBeEmpty: Bool
-  ) throws(APIError) -> String? {
+  ) throws(APIError) -> JSONValue? {
     guard let value = fields.value("content") else {
       guard mayBeEmpty else {
         throw .badField(path: fields.path("content"), reason: "is required.")
       }
       return nil
     }
-    if let string = value.string { return string }
+    if let string = value.string { return .string(string) }
     guard let parts = value.array else {
       throw .badField(
         path: fields.path("content"),
         reason: "must be a string or an array of parts, not \(value.kindPhrase).")
     }
-    var texts: [String] = []
+    var content = MessageContent()
     for (index, part) in parts.enumerated() {
       let path = "\(fields.path("content"))[\(index)]"
       if let string = part.string {
-        texts.append(string)
+        content.append(string)
       } else {
-        texts.append(try text(FieldReader(part, path: path)))
+        // What the model has written is text: a turn of its own shows no images.
+        try append(FieldReader(part, path: path), to: &content, takesImages: !mayBeEmpty)
       }
     }
-    return texts.joined(separator: "\n")
+    return content.json
   }
 
-  /// The text of one part; parts that are no text are refused.
-  private static func text(_ part: FieldReader) throws(APIError) -> String {
+  /// Adds one part; those that are neither text nor image are refused.
+  private static func append(
+    _ part: FieldReader, to content: inout MessageContent, takesImages: Bool
+  ) throws(APIError) {
     let type = try part.requiredString("type")
     switch type {
-    case "text", "input_text", "output_text": return try part.requiredString("text")
-    case "refusal": return try part.requiredString("refusal")
-    case "thinking": return try part.requiredString("thinking")
-    case "image_url", "input_image", "image":
-      throw .badField(path: part.path, reason: "is an image, and this model takes no images.")
+    case "text", "input_text", "output_text":
+      content.append(try part.requiredString("text"))
+    case "refusal": content.append(try part.requiredString("refusal"))
+    case "thinking": content.append(try part.requiredString("thinking"))
+    case "image_url", "input_image":
+      guard takesImages else {
+        throw .badField(path: part.path, reason: "is an image in an assistant's turn.")
+      }
+      try content.appendImageURL(part)
     default:
       throw .badField(
         path: part.path("type"),
-        reason: "must be text, not "
-          + "\(JSONValue.string(String(type.prefix(40))).text(.compact)); this model takes text.")
+        reason: "must be text or image_url, not "
+          + "\(JSONValue.string(String(type.prefix(40))).text(.compact)); this model takes text "
+          + "and images.")
     }
   }
 

@@ -6,19 +6,21 @@ extension ChatRequest {
   /// Renders and tokenises the prompt and checks it against the context.
   func prepared(
     id: String, model: ServedModel, context: APIContext
-  ) throws(APIError) -> PreparedGeneration {
+  ) async throws(APIError) -> PreparedGeneration {
     let offered = offeredTools
     var input = input
     input.tools = offered.isEmpty ? nil : offered.map(\.json)
-    let rendered = try model.text.render(input)
-    let prompt = try model.text.encode(rendered: rendered, addsSpecialTokens: addsSpecialTokens)
+    let prompt = try await input.prompt(
+      model: model, context: context, addsSpecialTokens: addsSpecialTokens)
+    let rendered = prompt.text
     let settings = context.settings
     let parsesReasoning = settings.parsesReasoning && reasoning.isSeparate
     let format = OutputFormat(
       parsesReasoning: parsesReasoning, startsInReasoning: Self.opensThinking(rendered),
       parsesTools: settings.parsesTools && !offered.isEmpty,
       keepsOnlyFirstCall: !allowsParallelCalls, tools: offered.map(\.signature))
-    var request = try options.request(id: id, prompt: prompt, model: model)
+    var request = try options.request(
+      id: id, prompt: prompt.tokens, model: model, images: prompt.images)
     if format.startsInReasoning {
       request.thinkEnd = try model.text.encode("</think>", addsSpecialTokens: false)
     }
@@ -53,10 +55,21 @@ extension ChatRequest {
 extension GenerationOptions {
   /// The engine request for one prompt; `seedOffset` tells the prompts of a batch apart.
   func request(
-    id: String, prompt: [Int], model: ServedModel, defaultMaximum: Int? = nil, path: String = ""
+    id: String, prompt: [Int], model: ServedModel, images: [PlacedImage] = [],
+    defaultMaximum: Int? = nil, path: String = ""
   ) throws(APIError) -> GenerationRequest {
     var prompt = prompt
+    if let reader = model.images, images.isEmpty, prompt.contains(reader.tokens.placeholder) {
+      throw .badField(
+        path: path.isEmpty ? "prompt" : path,
+        reason: "holds the image placeholder, and no image comes with it; images are sent as parts "
+          + "of chat messages.")
+    }
     if let kept = truncatedPromptCount, prompt.count > kept {
+      guard images.isEmpty else {
+        throw .badField(
+          path: "truncate_prompt_tokens", reason: "cannot cut a prompt that holds images.")
+      }
       prompt = Array(prompt.suffix(kept))
     }
     let context = model.facts.contextLength
@@ -82,7 +95,8 @@ extension GenerationOptions {
       id: id, prompt: prompt, sampling: sampling, seed: seed, choiceCount: choiceCount,
       maximumTokens: maximum, stopTokenIDs: stopTokenIDs,
       ignoreEndOfSequence: ignoresEndOfSequence, promptLogprobCount: promptLogprobCount,
-      priority: priority, cacheSalt: cacheSalt, thinkingTokenBudget: thinkingTokenBudget)
+      priority: priority, cacheSalt: cacheSalt, thinkingTokenBudget: thinkingTokenBudget,
+      images: images)
   }
 }
 

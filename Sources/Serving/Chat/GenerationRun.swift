@@ -37,6 +37,11 @@ struct PreparedGeneration: Sendable {
   /// The prompts as text, where an answer echoes them.
   var promptTexts: [String] = []
 
+  /// Tokens that stand for images.
+  var imageTokenCount: Int {
+    requests.reduce(0) { $0 + $1.images.reduce(0) { $0 + $1.positions.count } }
+  }
+
   var promptTokenCount: Int { requests.reduce(0) { $0 + $1.prompt.count } }
 }
 
@@ -127,7 +132,7 @@ struct GenerationRun: ~Copyable {
   var usage: TokenUsage {
     TokenUsage(
       prompt: prepared.promptTokenCount, generated: generatedTokenCount, cached: cachedTokenCount,
-      reasoning: reasoningTokenCount)
+      reasoning: reasoningTokenCount, image: prepared.imageTokenCount)
   }
 
   /// Seconds since the requests were submitted.
@@ -260,6 +265,7 @@ struct TokenUsage: Sendable, Equatable {
   var generated = 0
   var cached = 0
   var reasoning = 0
+  var image = 0
 }
 
 /// Special tokens that belong to Step3's text protocol.

@@ -7,10 +7,13 @@ package struct ServedModel: Sendable {
   package let text: any ModelText
   /// Its sizes.
   package let facts: ModelFacts
+  /// Reads images; nil for a model that takes text only.
+  package let images: ImageReader?
 
-  package init(text: any ModelText, facts: ModelFacts) {
+  package init(text: any ModelText, facts: ModelFacts, images: ImageReader? = nil) {
     self.text = text
     self.facts = facts
+    self.images = images
   }
 }
 
@@ -26,6 +29,10 @@ package struct APISettings: Sendable {
   package var keys: [String] = []
   package var defaults = SamplingDefaults()
   package var limits = RequestLimits()
+  /// The most images one request may show.
+  package var imageLimit = 32
+  /// Hosts that images are fetched from; none by default.
+  package var allowedMediaDomains: [String] = []
   /// Whether think blocks are told from answers.
   package var parsesReasoning = true
   /// Whether tool calls are told from answers.

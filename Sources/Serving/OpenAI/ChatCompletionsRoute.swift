@@ -10,7 +10,7 @@ enum ChatCompletionsRoute {
     let request = try ChatCompletionsRequest(
       try context.fields(exchange, .chatCompletions), model: model, context: context)
     let header = ChatHeader(request, model: model, context: context)
-    let prepared = try request.chat.prepared(
+    let prepared = try await request.chat.prepared(
       id: Identifiers.make("chat-"), model: model, context: context)
     let run = try context.run(prepared, model)
     return request.chat.options.streams

@@ -62,7 +62,9 @@ extension TokenUsage {
     [
       "prompt_tokens": .integer(prompt), "completion_tokens": .integer(generated),
       "total_tokens": .integer(prompt + generated),
-      "prompt_tokens_details": ["cached_tokens": .integer(cached), "image_tokens": 0],
+      "prompt_tokens_details": [
+        "cached_tokens": .integer(cached), "image_tokens": .integer(image),
+      ],
       "completion_tokens_details": ["reasoning_tokens": .integer(reasoning)],
     ]
   }

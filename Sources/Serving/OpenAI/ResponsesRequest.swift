@@ -178,8 +178,27 @@ enum ResponsesInput {
     }
     return JSONObject([
       ("role", .string(role == "developer" ? "system" : role)),
-      ("content", .string(try text(item, "content"))),
+      ("content", try content(item, takesImages: role != "assistant")),
     ])
+  }
+
+  /// A message's text, or its parts where there are images.
+  private static func content(
+    _ item: FieldReader, takesImages: Bool
+  ) throws(APIError) -> JSONValue {
+    guard takesImages, let parts = item.value("content")?.array,
+      parts.contains(where: { $0["type"]?.string == "input_image" })
+    else { return .string(try text(item, "content")) }
+    var content = MessageContent()
+    for (index, value) in parts.enumerated() {
+      let part = try FieldReader(value, path: "\(item.path("content"))[\(index)]")
+      if try part.requiredString("type") == "input_image" {
+        try content.appendImageURL(part)
+      } else {
+        content.append(try text(of: part))
+      }
+    }
+    return content.json
   }
 
   private static func text(_ item: FieldReader, _ key: String) throws(APIError) -> String {
@@ -187,18 +206,24 @@ enum ResponsesInput {
     if let text = value.string { return text }
     var texts: [String] = []
     for (index, part) in (try item.requiredArray(key)).enumerated() {
-      let part = try FieldReader(part, path: "\(item.path(key))[\(index)]")
-      switch try part.requiredString("type") {
-      case "input_text", "output_text", "text", "reasoning_text", "summary_text":
-        texts.append(try part.requiredString("text"))
-      case "refusal": texts.append(try part.requiredString("refusal"))
-      case "input_image":
-        throw .badField(path: part.path, reason: "is an image, and this model takes no images.")
-      default:
-        throw .badField(path: part.path("type"), reason: "must be text; this model takes text.")
-      }
+      texts.append(try text(of: FieldReader(part, path: "\(item.path(key))[\(index)]")))
     }
     return texts.joined(separator: "\n")
+  }
+
+  private static func text(of part: FieldReader) throws(APIError) -> String {
+    switch try part.requiredString("type") {
+    case "input_text", "output_text", "text", "reasoning_text", "summary_text":
+      return try part.requiredString("text")
+    case "refusal": return try part.requiredString("refusal")
+    case "input_image":
+      throw .badField(path: part.path, reason: "is an image where only text may stand.")
+    default:
+      throw .badField(
+        path: part.path("type"),
+        reason: "must be input_text or input_image; this model takes "
+          + "text and images.")
+    }
   }
 
   private static func reasoning(_ item: FieldReader) throws(APIError) -> String {

@@ -9,7 +9,7 @@ enum ResponsesRoute {
     let model = try context.servedModel()
     let request = try ResponsesRequest(try context.fields(exchange, .responses), context: context)
     let writer = ResponsesWriter(request)
-    let prepared = try request.chat.prepared(
+    let prepared = try await request.chat.prepared(
       id: writer.id, model: model, context: context)
     let run = try context.run(prepared, model)
     context.responses.begin(writer.id)

@@ -5,7 +5,7 @@ import JSONScanning
 enum TokenizeRoutes {
   static func tokenize(
     _ exchange: HTTPExchange, _ context: APIContext
-  ) throws(APIError) -> RequestSummary {
+  ) async throws(APIError) -> RequestSummary {
     let model = try context.servedModel()
     let fields = try context.fields(exchange, .tokenize)
     _ = try context.resolve(model: try fields.string("model"))
@@ -22,9 +22,10 @@ enum TokenizeRoutes {
       if let variables = try fields.fields("chat_template_kwargs") {
         input.variables = variables.object
       }
-      tokens = try model.text.encode(
-        rendered: try model.text.render(input),
-        addsSpecialTokens: try fields.boolean("add_special_tokens") ?? false)
+      tokens = try await input.prompt(
+        model: model, context: context,
+        addsSpecialTokens: try fields.boolean("add_special_tokens") ?? false
+      ).tokens
     } else {
       tokens = try model.text.encode(
         try fields.requiredString("prompt"),

@@ -61,6 +61,9 @@ package struct CheckpointText: ModelText {
     }
   }
 
+  /// The id of a token by its spelling, nil where it is no single token.
+  package func id(of token: String) -> Int? { tokenizer.id(of: token).map { Int($0) } }
+
   /// A token's bytes, none for ids past the tokenizer's.
   package func bytes(of token: Int) -> [UInt8] {
     TokenID(exactly: token).flatMap { tokenizer.bytes(of: $0) }.map { Array($0) } ?? []
@@ -80,7 +83,7 @@ package struct CheckpointText: ModelText {
     do throws(TemplateError) {
       let template = try input.template.map(ChatTemplate.init(source:)) ?? template
       rendered = try template.render(
-        messages: input.messages, tools: input.tools,
+        messages: template.placingImages(in: input.messages), tools: input.tools,
         addGenerationPrompt: input.addsGenerationPrompt, bosToken: spelling(tokenizer.beginToken),
         eosToken: spelling(tokenizer.endTokens.first), extra: extra)
     } catch {
