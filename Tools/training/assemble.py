@@ -2,10 +2,13 @@
 """Writes what training made as the folder that `step3 convert --vision` adds to a model.
 
     python assemble.py TOWER.pt WORDS.pt FOLDER --gguf MODEL.gguf --tokenizer FOLDER
+    python assemble.py --back DIR FOLDER           TOWER.pt and WORDS.pt from what was written
 
 FOLDER gets model.safetensors (BF16: the tower under Step3's names, the projector, the rows of the
 new tokens in embedding and head, and the low-rank additions) and config.json. Before that, the written tensors are run
-through the layout's formulas, written out once more below, and compared with the tower.
+through the layout's formulas, written out once more below, and compared with the tower. What only
+training needs (the code matrix, the table) goes to `weights/training.safetensors` beside this file,
+so that training can go on from what is committed (rounded to BF16, with fresh optimiser state).
 """
 
 from __future__ import annotations
@@ -68,14 +71,34 @@ def layout_forward(w: dict[str, torch.Tensor], config: dict, pixels: torch.Tenso
     return x.flatten(2).transpose(1, 2) @ w["vit_large_projector.weight"].T
 
 
+EXTRA = Path(__file__).parent / "weights" / "training.safetensors"
+
+
+def write_back(folder: Path, target: Path) -> None:
+    """The state dictionaries of training from a written folder."""
+    w = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
+    extra = {k: v.float() for k, v in load_file(EXTRA).items()}
+    tower = Tower(TowerShape(codes=len(code_names())))
+    tower.restore(w, extra["codes"])
+    adapter = {k: v for k, v in w.items() if k.startswith("adapter.")}
+    target.mkdir(parents=True, exist_ok=True)
+    torch.save(tower.state_dict(), target / "tower.pt")
+    torch.save({"table": extra["table"], **adapter}, target / "words.pt")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tower", type=Path)
-    parser.add_argument("words", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--gguf", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--back", type=Path, metavar="DIR")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="TOWER.pt WORDS.pt FOLDER")
+    parser.add_argument("--gguf", type=Path)
+    parser.add_argument("--tokenizer", type=Path)
     a = parser.parse_args()
+    if a.back:
+        write_back(a.paths[0], a.back)
+        return
+    a.tower, a.words, a.folder = a.paths
+    if not a.gguf or not a.tokenizer:
+        parser.error("--gguf and --tokenizer are needed")
     shape = TowerShape(codes=len(code_names()))
     tower = Tower(shape)
     tower.load_state_dict(torch.load(a.tower))
@@ -106,6 +129,9 @@ def main() -> None:
     assert far < 1e-4, f"the layout's formulas give something else: {far}"
     same = F.cosine_similarity(rounded.flatten(1), ours.flatten(1)).min()
     a.folder.mkdir(parents=True, exist_ok=True)
+    EXTRA.parent.mkdir(exist_ok=True)
+    training = {"codes": tower.codes.weight.detach(), "table": table}
+    save_file({k: v.bfloat16() for k, v in training.items()}, EXTRA)
     save_file(tensors, a.folder / "model.safetensors", {"format": "pt"})
     (a.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     assert len(load_file(a.folder / "model.safetensors")) == len(tensors)

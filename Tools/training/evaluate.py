@@ -2,6 +2,7 @@
 """Measures what a served model sees: held-out pictures and plain questions through the HTTP API.
 
     python evaluate.py [--url http://localhost:8000/v1] [--each 100] [--misses 5]
+    python evaluate.py --offline FOLDER --gguf MODEL.gguf --tokenizer FOLDER     without a server
 
 Pictures are PNG files of various sizes and shapes, as a person would drop them: every scan of
 scikit-learn's `digits` that training never saw, in several sizes and colours, and printed digits,
@@ -20,12 +21,12 @@ import math
 import random
 import re
 import time
+from pathlib import Path
 
 import numpy as np
-from openai import OpenAI
 from PIL import Image, ImageDraw, ImageFont
 from questions import Asker, plural
-from scenes import COLOURS, COUNTS, DIGITS, KINDS, SHAPES, SLOTS, WORDS, font_files
+from scenes import COLOURS, COUNTS, DIGITS, KINDS, SHAPES, SLOTS, WORDS, font_files, normalised
 
 COLOUR_NAMES = list(COLOURS)
 PLAIN = {
@@ -200,57 +201,153 @@ def plain_question(rng: random.Random, topic: str, values: list[int]) -> tuple[s
     return question.format(n=plural(shape, 2)), str(count)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", default="http://localhost:8000/v1")
-    parser.add_argument("--each", type=int, default=100, help="questions per group")
-    parser.add_argument("--scans", type=int, default=397, help="held-out scans to ask")
-    parser.add_argument("--misses", type=int, default=3, help="wrong answers to show per group")
-    parser.add_argument("--seed", type=int, default=2024)
-    a = parser.parse_args()
-    client = OpenAI(base_url=a.url, api_key="none", max_retries=0, timeout=120)
-    model = client.models.list().data[0].id
-    pictures, rng = Pictures(a.seed), random.Random(a.seed)
-    unseen = Asker(a.seed, unseen=True)
+class Served:
+    """A model behind the HTTP API."""
 
-    def group(name: str, make, topic: str, n: int, wording: str = "plain") -> None:
-        right, missed, begun, tokens = 0, [], time.monotonic(), 0
+    def __init__(self, url: str):
+        
+        self.client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=120)
+        self.model = self.client.models.list().data[0].id
+
+    def answers(self, asked: list[tuple[Image.Image, str, bool]]) -> list[str]:
+        out = []
+        for image, question, image_first in asked:
+            picture = {"type": "image_url", "image_url": {"url": data_url(image)}}
+            parts = [picture, {"type": "text", "text": question}]
+            reply = self.client.chat.completions.create(
+                model=self.model, temperature=0, max_tokens=32,
+                messages=[{"role": "user", "content": parts if image_first else parts[::-1]}],
+            )  # fmt: skip
+            out.append(reply.choices[0].message.content or "")
+        return out
+
+
+class Offline:
+    """The same model in PyTorch: the written tower by the layout's formulas, the text model from
+    its GGUF file. Pictures must be small enough not to be cut (728 pixels)."""
+
+    def __init__(self, folder: Path, gguf: Path, tokenizer: Path):
+        import torch
+        from assemble import layout_forward
+        from safetensors.torch import load_file
+        from trunk import TAIL, USER, Trunk, Words
+
+        self.torch, self.forward = torch, layout_forward
+        self.weights = load_file(folder / "model.safetensors")
+        self.config = json.loads((folder / "config.json").read_text())
+        self.trunk, self.words = Trunk(gguf), Words(tokenizer)
+        own = self.weights["model.embed_tokens.weight"].float()
+        named = dict(zip(self.config["added_tokens"], own))
+        self.marks = named["<im_start>"][None], named["<im_end>"][None]
+        if any(k.startswith("adapter.") for k in self.weights):
+            self.trunk.adapt(self.weights["adapter.0.attn_q.down"].shape[0])
+            for name, mine in self.trunk.adapter_tensors().items():
+                mine.copy_(self.weights[name])
+        system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+        ids = self.words.ids(f"<|im_start|>system\n{system}<|im_end|>\n{USER}")
+        with torch.no_grad():
+            self.start = self.trunk.hidden_states(self.trunk.embedding[ids][None])[1]
+        self.tail = self.trunk.embedding[self.words.ids(TAIL)]
+
+    def perplexities(self, text: str, tokens: int) -> dict[str, float]:
+        """Of plain text in windows of 256 tokens, with the additions and without."""
+        torch, trunk = self.torch, self.trunk
+        ids = torch.tensor(self.words.ids(text)[: tokens // 256 * 256]).view(-1, 256)
+        out, adapter = {}, trunk.adapter
+        for name, used in (("with", adapter), ("without", None)):
+            trunk.adapter, losses = used, []
+            with torch.no_grad():
+                for row in ids[:, None]:
+                    logits = trunk.logits(trunk.hidden_states(trunk.embedding[row])[0][0, :-1])
+                    losses.append(torch.nn.functional.cross_entropy(logits, row[0, 1:]))
+            out[name] = float(torch.stack(losses).mean().exp())
+        trunk.adapter = adapter
+        return out | {"change_percent": 100 * (out["with"] / out["without"] - 1)}
+
+    def image_tokens(self, image: Image.Image):
+        torch = self.torch
+        assert max(image.size) <= 728
+        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+        side = self.config["vision_config"]["image_size"]
+        pixels = torch.nn.functional.interpolate(
+            normalised(pixels), size=(side, side), mode="bilinear", antialias=True
+        )
+        return self.forward(self.weights, self.config, pixels)[0]
+
+    def answers(self, asked: list[tuple[Image.Image, str, bool]]) -> list[str]:
+        torch, rows = self.torch, []
+        with torch.no_grad():
+            for image, question, image_first in asked:
+                own = torch.cat([self.marks[0], self.image_tokens(image), self.marks[1]])
+                q = self.trunk.embedding[self.words.ids(question)]
+                rows.append(torch.cat([own, q, self.tail] if image_first else [q, own, self.tail]))
+            out = [""] * len(rows)
+            for length in {len(r) for r in rows}:
+                same = [i for i, r in enumerate(rows) if len(r) == length]
+                x = torch.stack([rows[i] for i in same])
+                for i, ids in zip(same, self.trunk.generate(x, self.start, self.words.stop)):
+                    out[i] = self.words.text(ids)
+        return out
+
+
+class Examiner:
+    """Asks about groups of pictures and prints the shares of right answers."""
+
+    def __init__(self, subject: Served | Offline, seed: int, misses: int):
+        self.subject, self.misses = subject, misses
+        self.random, self.unseen = random.Random(seed), Asker(seed, unseen=True)
+
+    def group(self, name: str, make, topic: str, n: int, wording: str = "plain") -> None:
+        asked, keys = [], []
         for i in range(n):
             image, values = make()
             if wording == "plain":
-                question, key = plain_question(rng, topic, values)
+                question, key = plain_question(self.random, topic, values)
             else:
-                ask = {"number": "digit"}.get(topic, topic)
-                question, _, key = unseen.ask(values, ask)
-            picture = {"type": "image_url", "image_url": {"url": data_url(image)}}
-            parts = [picture, {"type": "text", "text": question}]
-            reply = client.chat.completions.create(
-                model=model, temperature=0, max_tokens=32,
-                messages=[{"role": "user", "content": parts if i % 2 else parts[::-1]}],
-            )  # fmt: skip
-            said = reply.choices[0].message.content or ""
-            tokens = reply.usage.prompt_tokens
-            if says(said, key):
-                right += 1
-            else:
-                missed.append([question, key, said])
-        seconds = (time.monotonic() - begun) / n
-        print(json.dumps({"group": name, "wording": wording, "asked": n, "right": right,
-                          "share": round(right / n, 3), "seconds": round(seconds, 2),
-                          "prompt_tokens": tokens}), flush=True)  # fmt: skip
-        for line in missed[: a.misses]:
-            print("   missed:", json.dumps(line), flush=True)
+                question, _, key = self.unseen.ask(values, topic)
+            asked.append((image, question, bool(i % 2)))
+            keys.append(key)
+        begun = time.monotonic()
+        said = self.subject.answers(asked)
+        right = [says(s, key) for s, key in zip(said, keys)]
+        line = {"group": name, "wording": wording, "asked": n, "right": sum(right),
+                "share": round(sum(right) / n, 3),
+                "seconds": round((time.monotonic() - begun) / n, 2)}  # fmt: skip
+        print(json.dumps(line), flush=True)
+        missed = [(a[1], k, s) for a, k, s, ok in zip(asked, keys, said, right) if not ok]
+        for miss in missed[: self.misses]:
+            print("   missed:", json.dumps(miss), flush=True)
 
-    n = a.each
-    group("scan fills the picture", pictures.scan, "digit", a.scans)
-    group("scan anywhere", lambda: pictures.scan(False), "digit", n)
-    for topic in ("shape", "count", "colour"):
-        group(f"shapes: {topic}", pictures.shapes, topic, n)
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default="http://localhost:8000/v1")
+    parser.add_argument("--offline", type=Path, metavar="FOLDER", help="no server: PyTorch")
+    parser.add_argument("--gguf", type=Path)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--text", type=Path, help="with --offline: only perplexities of this text")
+    parser.add_argument("--each", type=int, default=100, help="questions per group")
+    parser.add_argument("--scans", type=int, default=397, help="held-out scans to ask")
+    parser.add_argument("--misses", type=int, default=3, help="wrong answers to show per group")
+    parser.add_argument("--only", default="", help="groups whose name has this")
+    parser.add_argument("--seed", type=int, default=2024)
+    a = parser.parse_args()
+    subject = Offline(a.offline, a.gguf, a.tokenizer) if a.offline else Served(a.url)
+    if a.text:
+        print(json.dumps(subject.perplexities(a.text.read_text(), 2048)))
+        return
+    pictures, examiner, n = Pictures(a.seed), Examiner(subject, a.seed, a.misses), a.each
+    groups = [("scan fills the picture", pictures.scan, "digit", a.scans),
+              ("scan anywhere", lambda: pictures.scan(False), "digit", n)]  # fmt: skip
+    groups += [(f"shapes: {t}", pictures.shapes, t, n) for t in ("shape", "count", "colour")]
     for kind in ("digit", "number", "word"):
-        group(f"printed {kind}", lambda kind=kind: pictures.text(kind), kind, n)
-    group("scan fills the picture", pictures.scan, "digit", n, "unseen")
+        groups.append((f"printed {kind}", lambda kind=kind: pictures.text(kind), kind, n))
+    groups.append(("scan fills the picture", pictures.scan, "digit", n, "unseen"))
     for topic in ("shape", "count", "colour", "ground", "describe"):
-        group(f"shapes: {topic}", pictures.shapes, topic, n, "unseen")
+        groups.append((f"shapes: {topic}", pictures.shapes, topic, n, "unseen"))
+    for group in groups:
+        if a.only in group[0]:
+            examiner.group(*group)
 
 
 if __name__ == "__main__":

@@ -367,8 +367,8 @@ class Scenes:
         free = ((shape == 2) | (shape == 3))[:, None]
         angle = torch.where(self.chance(n, 0.5)[:, None], torch.zeros(n, k),
                             torch.where(free, spin, small))  # fmt: skip
-        aspect = torch.exp(self.uniform(n, low=-0.28, high=0.28) * self.chance(n, 0.4))
-        inner = torch.where(self.chance(n, 0.12), self.uniform(n, low=0.6, high=0.8), 0.0)
+        aspect = torch.exp(self.uniform(n, low=-0.28, high=0.25) * self.chance(n, 0.3))
+        inner = torch.where(self.chance(n, 0.06), self.uniform(n, low=0.6, high=0.8), 0.0)
         mask = torch.zeros(n, s, s)
         for j in range(k):
             rows = present[:, j].nonzero().flatten()
@@ -383,7 +383,7 @@ class Scenes:
             one = ((radius - rho) * (s / 2) + 0.5).clamp(0, 1)
             hole = ((radius * inner[rows, None, None] - rho) * (s / 2) + 0.5).clamp(0, 1)
             mask[rows] = torch.maximum(mask[rows], one - hole * (inner[rows, None, None] > 0))
-        ground, a, ink, b = self.ground_and_ink(n, 0.1)
+        ground, a, ink, b = self.ground_and_ink(n, 0.3)
         slots = self.labels(n, kind=KINDS.index("shape"), count=count - 1, colour=ink,
                             shape=shape, ground=ground)  # fmt: skip
         cover = (mask > 0.3).long() * (1 + shape)[:, None, None]

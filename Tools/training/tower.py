@@ -154,17 +154,17 @@ class Tower(nn.Module):
             conv.bias.zero_()
         self.codes.weight.normal_(0, 0.02 * (2 * s.output) ** -0.5)
 
-    def features(self, pixels: torch.Tensor, tap: int | None = None):
-        """Patch features [n, grid², hidden] after all layers, and those after `tap` layers."""
+    def features(self, pixels: torch.Tensor, taps: tuple[int, ...] = ()):
+        """Patch features [n, grid², hidden] after all layers, and those after `taps` layers."""
         n = len(pixels)
         x = self.patch(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_embedding.expand(n, -1, -1), x], 1) + self.position
         x = torch.cat([x[:, :1].expand(-1, 3, -1), x], 1)
-        tapped = None
+        tapped = []
         for i, block in enumerate(self.blocks):
             x = block(x)
-            if tap == i + 1:
-                tapped = x[:, 4:]
+            if i + 1 in taps:
+                tapped.append(x[:, 4:])
         return x[:, 4:], tapped
 
     def image_tokens(self, features: torch.Tensor) -> torch.Tensor:
@@ -173,9 +173,34 @@ class Tower(nn.Module):
         x = features.transpose(1, 2).reshape(len(features), -1, s.grid, s.grid)
         return self.down2(self.down1(x)).flatten(2).transpose(1, 2)
 
-    def forward(self, pixels: torch.Tensor, tap: int | None = None):
-        x, tapped = self.features(pixels, tap)
+    def forward(self, pixels: torch.Tensor, taps: tuple[int, ...] = ()):
+        x, tapped = self.features(pixels, taps)
         return self.codes(self.image_tokens(x)), tapped
+
+    @torch.no_grad()
+    def restore(self, w: dict[str, torch.Tensor], codes: torch.Tensor) -> None:
+        """The inverse of `export`; `codes` is what the projector does not tell."""
+        name = "vision_model.embeddings."
+        self.class_embedding.copy_(w[name + "class_embedding"])
+        self.patch.weight.copy_(w[name + "patch_embedding.weight"])
+        self.patch.bias.copy_(w[name + "patch_embedding.bias"])
+        self.position.copy_(w[name + "position_embedding.weight"])
+        for i, b in enumerate(self.blocks):
+            name = f"vision_model.transformer.layers.{i}."
+            for part in ("weight", "bias"):
+                fused = w[f"{name}self_attn.qkv_proj.{part}"].chunk(3)
+                for linear, value in zip((b.q, b.k, b.v), fused):
+                    getattr(linear, part).copy_(value)
+                getattr(b.out_proj, part).copy_(w[f"{name}self_attn.out_proj.{part}"])
+                for norm in ("layer_norm1", "layer_norm2"):
+                    getattr(getattr(b, norm), part).copy_(w[f"{name}{norm}.{part}"])
+                getattr(b.fc1, part).copy_(w[f"{name}mlp.fc1.{part}"] * 1.702)
+            b.fc2.weight.copy_(w[name + "mlp.fc2.weight"] / 1.702)
+            b.fc2.bias.copy_(w[name + "mlp.fc2.bias"])
+        for ours, theirs in ((self.down1, "vit_downsampler"), (self.down2, "vit_downsampler2")):
+            ours.weight.copy_(w[theirs + ".weight"])
+            ours.bias.copy_(w[theirs + ".bias"])
+        self.codes.weight.copy_(codes)
 
     def export(self, table: torch.Tensor) -> dict[str, torch.Tensor]:
         """The tensors of the checkpoint layout; `table` [codes, text hidden] are word vectors."""

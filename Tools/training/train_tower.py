@@ -9,8 +9,9 @@ State (weights, averages, optimisers, random numbers) goes to DIR/state.pt every
 at the end; the next call goes on from it. The averaged weights are DIR/tower.pt.
 
 The loss of a picture: squared distance of every image token's codes to the code it should say,
-cross-entropy within its slot, and, on the patches before the last layer, what covers a patch and
-whether an object has its middle there. The heads of the latter exist in training only.
+cross-entropy within its slot; after two layers, where each patch is inked (which teaches outlines
+whatever the colours); before the last layer, what covers a patch and whether an object has its
+middle there. The heads of the last three exist in training only.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Trainer(nn.Module):
         self.tower = Tower(shape)
         self.cover = nn.Linear(shape.hidden, COVERS)
         self.centre = nn.Linear(shape.hidden, 1)
+        self.ink = nn.Linear(shape.hidden, 16)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         s = self.tower.shape
-        codes, patches = self.tower(normalised(batch.pixels), s.layers - 1)
+        codes, (early, patches) = self.tower(normalised(batch.pixels), (2, s.layers - 1))
         target = torch.zeros_like(codes)
         words = 0.0
         for i, (a, b) in enumerate(RANGES):
@@ -59,9 +61,13 @@ class Trainer(nn.Module):
         where = F.binary_cross_entropy_with_logits(
             self.centre(patches)[..., 0], batch.centres.flatten(1), pos_weight=torch.tensor(4.0)
         )
-        total = words + square + 2 * what + 4 * where
-        names = ("words", "square", "what", "where")
-        parts = zip(names, (words, square, what, where))
+        # Where a patch is inked, whatever the colours: [n, grid, 4, grid, 4] to [n, grid², 16].
+        ink = F.avg_pool2d((batch.cover[:, None] > 0).float(), p // 4)
+        ink = ink.view(len(ink), s.grid, 4, s.grid, 4).transpose(2, 3).flatten(3).flatten(1, 2)
+        drawn = F.binary_cross_entropy_with_logits(self.ink(early), ink)
+        total = words + square + 2 * what + 4 * where + 8 * drawn
+        names = ("words", "square", "what", "where", "drawn")
+        parts = zip(names, (words, square, what, where, drawn))
         return total, {k: float(v.detach()) for k, v in parts}
 
 
@@ -158,6 +164,7 @@ class Run:
         else:
             if a.start:
                 self.trainer.tower.load_state_dict(torch.load(a.start))
+                self.seen = a.seen
             self.average.load_state_dict(self.trainer.tower.state_dict())
         self.begun = self.seen
 
@@ -216,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dir", type=Path)
     parser.add_argument("--start", type=Path)
+    parser.add_argument("--seen", type=int, default=40000, help="pictures behind --start")
     parser.add_argument("--finish", type=float, default=0, metavar="MINUTES")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)

@@ -7,8 +7,9 @@ Learnt are: a vector for every code that the tower can say (see scenes.py; they 
 projector), the embedding rows of <im_start> and <im_end>, and a low-rank addition to the attention
 matrices (`--rank 0`: none, the language model stays as it is). The vectors start as the model's own
 words. The loss is that of the answer, in question/answer pairs whose "picture" is a row of codes:
-ideal ones with noise, or the tower's own (`--codes`); every fourth batch is plain text (Python's
-own documentation), so that the additions leave text alone. State is in DIR/words_state.pt, the
+ideal ones with noise, or the tower's own (`--codes`). So that the additions leave text alone, every
+second batch is plain text (Python's own documentation), whose loss is the distance to the unchanged
+model, and the additions shrink a little in every step (`--shrink`). State is in DIR/words_state.pt, the
 result in DIR/words.pt; the next call goes on.
 """
 
@@ -112,10 +113,14 @@ class Tuner:
             return self.trunk.hidden_states(self.trunk.embedding[self.systems[system]][None])[1]
 
     def text_loss(self, ids: torch.Tensor) -> torch.Tensor:
-        """Mean loss of plain text [n, t]."""
-        states, _ = self.trunk.hidden_states(self.trunk.embedding[ids])
-        logits = self.trunk.logits(states[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        """How far the additions move the next-token distributions of plain text [n, t]: KL."""
+        x = self.trunk.embedding[ids]
+        adapter, self.trunk.adapter = self.trunk.adapter, None
+        with torch.no_grad():
+            before = F.log_softmax(self.trunk.logits(self.trunk.hidden_states(x)[0]), -1)
+        self.trunk.adapter = adapter
+        after = F.log_softmax(self.trunk.logits(self.trunk.hidden_states(x)[0]), -1)
+        return F.kl_div(after, before, reduction="none", log_target=True).sum(-1).mean()
 
     def image(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [n, tokens, codes] as embeddings with their two marks: [n, tokens + 2, hidden]."""
@@ -251,6 +256,11 @@ class Run:
             for group, rate in zip(self.optimiser.param_groups, (a.rate, a.adapter_rate)):
                 group["rate"] = rate
             self.done = state["done"]
+        elif a.start:
+            learnt = torch.load(a.start)
+            self.tuner.table.data.copy_(learnt["table"])
+            for name, own in trunk.adapter_tensors().items():
+                own.copy_(learnt[name])
         self.begun = self.done
         self.random = torch.Generator().manual_seed(a.seed * 1000 + self.done)
         self.asker = Asker(a.seed * 1000 + self.done)
@@ -274,9 +284,9 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * min(1.0, (here + 1) / 10) * fall
         self.optimiser.zero_grad()
-        if self.text is not None and self.done % 4 == 3:
-            at = torch.randint(len(self.text) - 64, (8, 1), generator=self.random)
-            kind, weight = "text", 0.5
+        if self.text is not None and self.done % 2:
+            at = torch.randint(len(self.text) - 64, (4, 1), generator=self.random)
+            kind, weight = "text", a.text_weight
             loss = self.tuner.text_loss(self.text[at + torch.arange(64)])
         else:
             if not self.pool:
@@ -285,6 +295,9 @@ class Run:
             loss = self.tuner.loss(*self.pool.pop())
         (weight * loss).backward()
         self.optimiser.step()
+        with torch.no_grad():
+            for up in self.additions[1::2]:
+                up.mul_(1 - a.shrink)
         self.done += 1
         return kind, float(loss.detach())
 
@@ -301,11 +314,14 @@ def main() -> None:
     parser.add_argument("dir", type=Path)
     parser.add_argument("--gguf", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="go on from WORDS.pt, with a fresh optimiser")
     parser.add_argument("--steps", type=int, default=10**9, help="0 only reports")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=5e-3)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--adapter-rate", type=float, default=2e-3)
+    parser.add_argument("--shrink", type=float, default=0.0, help="share taken off in a step")
+    parser.add_argument("--text-weight", type=float, default=3.0)
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--codes", type=Path, help="codes [n, slots, codes] and slots of a tower")
     parser.add_argument("--finish", action="store_true", help="let the rate fall to 0")
