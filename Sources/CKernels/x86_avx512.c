@@ -71,8 +71,12 @@ CK_AVX512 static void prepare(
   switch (kind) {
   case CK_OPERAND_BFLOAT16: prepare_bfloat16(row, source, begin, end, columns, bytes, 0, 0); break;
   case CK_OPERAND_PAIR: prepare_bfloat16(row, source, begin, end, columns, bytes, 1, 0); break;
-  case CK_OPERAND_SPLIT_BFLOAT16: prepare_bfloat16(row, source, begin, end, columns, bytes, 0, 1); break;
-  case CK_OPERAND_SPLIT_PAIR: prepare_bfloat16(row, source, begin, end, columns, bytes, 1, 1); break;
+  case CK_OPERAND_SPLIT_BFLOAT16:
+    prepare_bfloat16(row, source, begin, end, columns, bytes, 0, 1);
+    break;
+  case CK_OPERAND_SPLIT_PAIR:
+    prepare_bfloat16(row, source, begin, end, columns, bytes, 1, 1);
+    break;
   default:
     for (size_t k = begin; k < end; k += 16) {
       __m512 x = _mm512_maskz_loadu_ps(tail_mask16(end - k), source + (k - begin));

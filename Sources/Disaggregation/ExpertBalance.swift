@@ -1,6 +1,6 @@
-// Moving experts to where there is time for them. What a map costs is its busiest shard; experts that
-// are chosen often should not share one. Results do not depend on the map, so a new one may be taken
-// between any two steps.
+// Moving experts to where there is time for them. What a map costs is its busiest shard; experts
+// that are chosen often should not share one. Results do not depend on the map, so a new one may be
+// taken between any two steps.
 
 extension ExpertMap {
   /// The tokens of the busiest shard over those of an even spread; 1 is perfect.
