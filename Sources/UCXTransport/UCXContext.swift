@@ -31,7 +31,10 @@ final class UCXContext: @unchecked Sendable {
       try check(status, "setting \(variable.name) to \(variable.value)")
     }
     var handle: ucp_context_h?
-    try check(unsafe cucx_init(config, &handle), "starting the \(name) context")
+    let devices = variables.first { $0.name == "NET_DEVICES" }?.value ?? "all"
+    try check(
+      unsafe cucx_init(config, &handle),
+      "starting the \(name) context on device \(devices) (is it up?)")
     guard let handle = unsafe handle else { throw .unavailable(reason: "no context") }
     unsafe self.handle = handle
   }
