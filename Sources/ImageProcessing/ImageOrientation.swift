@@ -4,15 +4,24 @@ enum ImageOrientation: Int, Sendable {
   case mirrored, halfTurned, flipped, transposed, quarterTurned, transversed, turnedBack
 
   /// The orientation that a file asks for; a missing or impossible one is upright.
+  ///
+  /// EXIF counts first, and where its tag is missing the one that XMP repeats.
   init(of bytes: [UInt8], _ format: ImageFormat) {
-    let exif: ArraySlice<UInt8>? =
+    let blocks =
       switch format {
-      case .jpeg: Self.exifOfJPEG(bytes)
-      case .png: Self.exifOfPNG(bytes)
-      case .webp: Self.exifOfWebP(bytes)
-      case .gif, .bmp: nil
+      case .jpeg: Self.blocksOfJPEG(bytes)
+      case .png: Self.blocksOfPNG(bytes)
+      case .webp: Self.blocksOfWebP(bytes)
+      case .gif, .bmp: Blocks()
       }
-    self = exif.flatMap(Self.init(exif:)) ?? .upright
+    let value = blocks.exif.flatMap(Self.tag(inEXIF:)) ?? blocks.xmp.flatMap(Self.tag(inXMP:))
+    self = value.flatMap { Self(rawValue: $0) } ?? .upright
+  }
+
+  /// What a file says about itself.
+  private struct Blocks {
+    var exif: ArraySlice<UInt8>?
+    var xmp: ArraySlice<UInt8>?
   }
 
   /// The size after turning.
@@ -22,7 +31,7 @@ enum ImageOrientation: Int, Sendable {
 
   /// Reads the tag in the first directory of an EXIF block: a TIFF header of either byte order,
   /// perhaps behind the letters "Exif".
-  private init?(exif: ArraySlice<UInt8>) {
+  private static func tag(inEXIF exif: ArraySlice<UInt8>) -> Int? {
     let marked = exif.starts(with: Array("Exif".utf8) + [0, 0])
     let block = ByteReader(marked ? exif.dropFirst(6) : exif)
     guard let order = block.integer(at: 0, byteCount: 2, isLittleEndian: true) else { return nil }
@@ -39,67 +48,93 @@ enum ImageOrientation: Int, Sendable {
       guard tag == 274 else { continue }
       // One number of type SHORT, in the first bytes of the value; some writers use LONG.
       guard let type = number(entry + 2, 2), number(entry + 4, 4) == 1 else { return nil }
-      guard let value = number(entry + 8, type == 4 ? 4 : 2), type == 3 || type == 4 else {
-        return nil
+      return type == 3 || type == 4 ? number(entry + 8, type == 4 ? 4 : 2) : nil
+    }
+    return nil
+  }
+
+  /// The digit behind `tiff:Orientation="` or `tiff:Orientation>`.
+  private static func tag(inXMP xmp: ArraySlice<UInt8>) -> Int? {
+    let name = Array("tiff:Orientation".utf8)
+    var index = xmp.startIndex
+    while let start = xmp[index...].firstIndex(of: name[0]) {
+      index = start + 1
+      guard xmp[start...].starts(with: name) else { continue }
+      let rest = xmp[(start + name.count)...]
+      let digit =
+        rest.starts(with: Array("=\"".utf8))
+        ? rest.dropFirst(2).first
+        : rest.starts(with: Array(">".utf8)) ? rest.dropFirst(1).first : nil
+      if let digit, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(digit) {
+        return Int(digit - UInt8(ascii: "0"))
       }
-      self.init(rawValue: value)
-      return
     }
     return nil
   }
 
   // MARK: Where each format keeps it
 
-  private static func exifOfJPEG(_ bytes: [UInt8]) -> ArraySlice<UInt8>? {
+  private static func blocksOfJPEG(_ bytes: [UInt8]) -> Blocks {
+    var blocks = Blocks()
     let reader = ByteReader(bytes[...])
     var offset = 2
     while let mark = reader.integer(at: offset, byteCount: 1), mark == 0xFF {
-      guard let kind = reader.integer(at: offset + 1, byteCount: 1) else { return nil }
+      guard let kind = reader.integer(at: offset + 1, byteCount: 1) else { break }
       if kind == 0xFF {
         offset += 1  // a fill byte
         continue
       }
       // The image begins, or ends: no application segments behind that.
-      if kind == 0xDA || kind == 0xD9 { return nil }
+      if kind == 0xDA || kind == 0xD9 { break }
       if kind == 0x01 || (0xD0...0xD8).contains(kind) {
         offset += 2
         continue
       }
-      guard let length = reader.integer(at: offset + 2, byteCount: 2), length >= 2 else {
-        return nil
-      }
-      if kind == 0xE1, let segment = reader.bytes(at: offset + 4, count: length - 2),
-        segment.starts(with: Array("Exif".utf8) + [0, 0])
-      {
-        return segment
+      guard let length = reader.integer(at: offset + 2, byteCount: 2), length >= 2 else { break }
+      if kind == 0xE1, let segment = reader.bytes(at: offset + 4, count: length - 2) {
+        if segment.starts(with: Array("Exif".utf8) + [0, 0]) {
+          blocks.exif = blocks.exif ?? segment
+        } else if segment.starts(with: Array("http://ns.adobe.com/xap/1.0/".utf8) + [0]) {
+          blocks.xmp = segment
+        }
       }
       offset += 2 + length
     }
-    return nil
+    return blocks
   }
 
-  private static func exifOfPNG(_ bytes: [UInt8]) -> ArraySlice<UInt8>? {
+  private static func blocksOfPNG(_ bytes: [UInt8]) -> Blocks {
+    var blocks = Blocks()
     let reader = ByteReader(bytes[...])
+    let keyword = Array("XML:com.adobe.xmp".utf8) + [0, 0]
     var offset = 8
     while let length = reader.integer(at: offset, byteCount: 4),
       let name = reader.bytes(at: offset + 4, count: 4)
     {
-      if name.elementsEqual("eXIf".utf8) { return reader.bytes(at: offset + 8, count: length) }
+      let data = reader.bytes(at: offset + 8, count: length)
+      if name.elementsEqual("eXIf".utf8) { blocks.exif = data }
+      // Text that is compressed is not read.
+      if name.elementsEqual("iTXt".utf8), let data, data.starts(with: keyword) {
+        blocks.xmp = data
+      }
       offset += 12 + length
     }
-    return nil
+    return blocks
   }
 
-  private static func exifOfWebP(_ bytes: [UInt8]) -> ArraySlice<UInt8>? {
+  private static func blocksOfWebP(_ bytes: [UInt8]) -> Blocks {
+    var blocks = Blocks()
     let reader = ByteReader(bytes[...])
     var offset = 12
     while let name = reader.bytes(at: offset, count: 4),
       let length = reader.integer(at: offset + 4, byteCount: 4, isLittleEndian: true)
     {
-      if name.elementsEqual("EXIF".utf8) { return reader.bytes(at: offset + 8, count: length) }
+      let data = reader.bytes(at: offset + 8, count: length)
+      if name.elementsEqual("EXIF".utf8) { blocks.exif = blocks.exif ?? data }
+      if name.elementsEqual("XMP ".utf8) { blocks.xmp = blocks.xmp ?? data }
       offset += 8 + length + length % 2
     }
-    return nil
+    return blocks
   }
 }
 

@@ -147,6 +147,24 @@ struct ImageDecoderTests {
     #expect(try ImageDecoder().measure(Self.file("GIF")).format == .gif)
   }
 
+  @Test("turns by XMP where EXIF says nothing")
+  func readsXMP() throws {
+    var bytes = try Self.file("JPEG L")
+    let plain = try ImageDecoder().measure(bytes).size
+    for (text, isTurned) in [
+      ("<a tiff:Orientation=\"6\"/>", true), ("<tiff:Orientation>8</tiff:Orientation>", true),
+      ("<a tiff:Orientation=\"9\"/>", false), ("<tiff:Orientation", false),
+    ] {
+      let segment = Array("http://ns.adobe.com/xap/1.0/".utf8) + [0] + Array(text.utf8)
+      bytes = try Self.file("JPEG L")
+      bytes.insert(contentsOf: [0xFF, 0xE1, 0, UInt8(segment.count + 2)] + segment, at: 2)
+      let size = try ImageDecoder().measure(bytes).size
+      let turned = ImageSize(width: plain.height, height: plain.width)
+      #expect(size == (isTurned ? turned : plain), "\(text)")
+      #expect(try ImageDecoder().decode(bytes).size == size)
+    }
+  }
+
   @Test("keeps to its promises on inputs that broke it once")
   func survivesCrashes() throws {
     let folder = Fixtures.url("images/crashes")
