@@ -295,6 +295,8 @@ static inline void cucx_poll(int first, int second, int third, int64_t nanosecon
 /* Whether the machine has devices for RDMA. */
 static inline int cucx_has_rdma(void) { return access("/sys/class/infiniband", R_OK) == 0; }
 
+static inline void cucx_pause_milliseconds(int count) { poll(NULL, 0, count); }
+
 static inline void cucx_pause(void) {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

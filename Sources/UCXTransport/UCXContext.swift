@@ -32,9 +32,14 @@ final class UCXContext: @unchecked Sendable {
     }
     var handle: ucp_context_h?
     let devices = variables.first { $0.name == "NET_DEVICES" }?.value ?? "all"
-    try check(
-      unsafe cucx_init(config, &handle),
-      "starting the \(name) context on device \(devices) (is it up?)")
+    var status = unsafe cucx_init(config, &handle)
+    // An interface that has just been set up takes a moment until it runs, as at a machine's start.
+    let limit = ContinuousClock.now + .seconds(5)
+    while status == UCS_ERR_NO_DEVICE, ContinuousClock.now < limit {
+      cucx_pause_milliseconds(100)
+      status = unsafe cucx_init(config, &handle)
+    }
+    try check(status, "starting the \(name) context on device \(devices) (is it up?)")
     guard let handle = unsafe handle else { throw .unavailable(reason: "no context") }
     unsafe self.handle = handle
   }
