@@ -14,7 +14,7 @@ scope=${1:-daily}
 venv=${STEP3_CLIENTS_VENV:-$root/.cache/venvs}/$scope
 requirements=$root/Tools/clients/requirements-$scope.txt
 case $scope in
-  daily) tests=(test_openai.py test_anthropic.py test_litellm.py) ;;
+  daily) tests=(test_openai.py test_anthropic.py test_litellm.py test_images.py) ;;
   agents) tests=(test_agents.py test_llm_command.py) ;;
   *) echo "$0: there is no $scope; the sets are daily and agents" >&2; exit 2 ;;
 esac
