@@ -113,9 +113,10 @@ package struct ExchangeStatistics: Sendable {
       ? records : Array(records[nextRecord...] + records[..<nextRecord])
   }
 
-  /// Forgets times and exchanges, for measurements.
+  /// Forgets times, traffic and exchanges, for measurements.
   package mutating func reset() {
     times = StepTimes()
+    traffic = traffic.map { _ in NodeTraffic() }
     records = []
     nextRecord = 0
   }

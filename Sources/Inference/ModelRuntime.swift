@@ -51,10 +51,6 @@ package struct ModelRuntime: ~Copyable {
     let weightByteCount = folder.textByteCount
     let activation = options.resolvedActivation(weightByteCount: weightByteCount)
     let layout = CachePlan(options: options, text: text, activation: activation)
-    try MemoryPlan(
-      weightByteCount: weightByteCount, cacheByteCount: layout.byteCount,
-      scratchByteCount: Self.scratchByteCount(text, options, logitRowLimit)
-    ).check()
 
     var loader = ModelLoader(files: folder.files, configuration: text)
     let halves: (decoder: TextDecoder, feedForward: [FeedForwardLayer])
@@ -62,6 +58,12 @@ package struct ModelRuntime: ~Copyable {
       halves = try loader.load(
         activation: activation, compute: compute, positionCount: context)
     } catch { throw .weights(error) }
+    // Experts that other processes compute are never read here.
+    try MemoryPlan(
+      weightByteCount: makeService == nil ? weightByteCount : halves.decoder.weightByteCount,
+      cacheByteCount: layout.byteCount,
+      scratchByteCount: Self.scratchByteCount(text, options, logitRowLimit)
+    ).check()
     let limits = options.microBatchTokenLimits
     let made: (any FeedForwardService)?
     do {

@@ -40,6 +40,17 @@ package struct TextDecoder: Sendable {
   package let rotaryTable: RotaryTable
   package let compute: Compute
 
+  /// Bytes of every matrix of this half.
+  package var weightByteCount: Int {
+    var count = embedding.byteCount + (isTied ? 0 : outputHead.byteCount)
+    for layer in layers {
+      let a = layer.attention
+      count += a.queryDown.byteCount + a.queryUp.byteCount + a.key.byteCount
+      count += a.value.byteCount + a.output.byteCount + (layer.router?.byteCount ?? 0)
+    }
+    return count
+  }
+
   /// The softmax scale, 1/√d.
   var scale: Float { 1 / Float(configuration.headDimension).squareRoot() }
   var epsilon: Float { Float(configuration.normEpsilon) }

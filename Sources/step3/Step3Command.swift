@@ -29,6 +29,7 @@ struct Step3Command {
       BenchKernelsCommand.self,
       BenchDecodeCommand.self,
       BenchPrefillCommand.self,
+      BenchAFDCommand.self,
       CostCommand.self,
       PlanCommand.self,
       SimulateCommand.self,
