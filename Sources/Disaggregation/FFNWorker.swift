@@ -115,9 +115,14 @@ package final class FFNWorker<T: Transport> {
     statistics = WorkerStatistics(
       layerCount: model.layers.count, expertCount: model.configuration.expertCount)
     try hold(map, shard: shard)
+    // A layer may take longer than a peer may be silent.
+    model.compute.team.callBetweenChunks { [hub] in hub.pollWhileComputing() }
   }
 
-  deinit { hub.closeAll() }
+  deinit {
+    model.compute.team.callBetweenChunks(nil)
+    hub.closeAll()
+  }
 
   /// The transport, for wake-ups and the time.
   package var transport: T { hub.transport }

@@ -98,6 +98,13 @@ package final class LinkHub<T: Transport> {
     lastPoll = now
   }
 
+  /// Moves bytes and answers signs of life while the thread computes, every 50 µs at most; what
+  /// comes waits for `nextEvent`.
+  package func pollWhileComputing() {
+    let now = transport.now
+    if now - lastPoll >= .microseconds(50) { poll() }
+  }
+
   /// The next event for the exchange.
   package func nextEvent() -> LinkEvent? {
     guard nextIndex < events.count else {

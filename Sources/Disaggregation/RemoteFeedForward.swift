@@ -176,9 +176,13 @@ package final class RemoteFeedForward<T: Transport> {
       layerCount: context.layers.count, slotCount: context.microBatchLimit,
       nodeCount: options.nodes.count)
     hub.poll()
+    context.compute.team.callBetweenChunks { [hub] in hub.pollWhileComputing() }
   }
 
-  deinit { hub.closeAll() }
+  deinit {
+    context.compute.team.callBetweenChunks(nil)
+    hub.closeAll()
+  }
 
   /// Its transport, for wake-ups and the time.
   package var transport: T { hub.transport }

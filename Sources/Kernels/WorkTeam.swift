@@ -51,13 +51,20 @@ package final class WorkTeam: Sendable {
   /// worker in `0..<workerCount`; returns when all are done. From one thread at a time.
   package func run(chunkCount: Int, _ body: (_ chunk: Int, _ worker: Int) -> Void) {
     if workerCount == 1 || chunkCount <= 1 {
-      for chunk in 0..<max(0, chunkCount) { body(chunk, 0) }
+      for chunk in 0..<max(0, chunkCount) {
+        body(chunk, 0)
+        state.betweenChunks?()
+      }
       return
     }
     withoutActuallyEscaping(body) { body in
       state.run(chunkCount: chunkCount, body)
     }
   }
+
+  /// Lets the owner's thread call `hook` after each of its chunks, so that messages move while it
+  /// computes; nil ends it. Called by the owner between jobs; the hook must not run jobs.
+  package func callBetweenChunks(_ hook: (() -> Void)?) { state.betweenChunks = hook }
 
   /// Pins the calling thread to the team's first core; for an owner that lives long.
   package func pinOwner() {
@@ -124,6 +131,8 @@ private final class TeamState: @unchecked Sendable {
   private let ownerWakeUp = Semaphore()
   private let spins: Bool
   private let busy = Atomic<Bool>(false)
+  /// Set and called by the owner's thread alone.
+  var betweenChunks: (() -> Void)?
   private var body: Body?
   private var chunkCount = 0
 
@@ -223,6 +232,7 @@ private final class TeamState: @unchecked Sendable {
       let chunk = Int(nextChunk.value.add(1, ordering: .relaxed).oldValue)
       if chunk >= chunkCount { return }
       body(chunk, worker)
+      if worker == 0 { betweenChunks?() }
     }
   }
 }
