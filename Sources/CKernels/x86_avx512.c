@@ -69,13 +69,14 @@ CK_AVX512 static void prepare(
     int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
     size_t columns) {
   switch (kind) {
-  case CK_OPERAND_BFLOAT16: prepare_bfloat16(row, source, begin, end, columns, bytes, 0, 0); break;
-  case CK_OPERAND_PAIR: prepare_bfloat16(row, source, begin, end, columns, bytes, 1, 0); break;
+  case CK_OPERAND_BFLOAT16:
   case CK_OPERAND_SPLIT_BFLOAT16:
-    prepare_bfloat16(row, source, begin, end, columns, bytes, 0, 1);
+    prepare_bfloat16(
+        row, source, begin, end, columns, bytes, 0, kind == CK_OPERAND_SPLIT_BFLOAT16);
     break;
+  case CK_OPERAND_PAIR:
   case CK_OPERAND_SPLIT_PAIR:
-    prepare_bfloat16(row, source, begin, end, columns, bytes, 1, 1);
+    prepare_bfloat16(row, source, begin, end, columns, bytes, 1, kind == CK_OPERAND_SPLIT_PAIR);
     break;
   default:
     for (size_t k = begin; k < end; k += 16) {

@@ -221,13 +221,17 @@ static void run_few(
         f.ahead = f.row + distance * task->row_stride;
         if (soon >= rows && end < columns)
           f.ahead += f.columns - rows * task->row_stride;
+        else if (soon >= rows && group + rows == row1 && task->next)
+          f.ahead = (const uint8_t *)task->next + (soon - rows) * task->row_stride;
         else if (soon >= rows)
           f.ahead -= begin;
         f.scales = row_scales(task, row) + begin / CK_SCALE_BLOCK * 4;
         f.sums = sums + 16 * i * tokens;
         f.output = task->output + token0 * task->output_stride +
                    begin / slice * task->slice_stride + row;
-        few_rows[parts - 1][tokens - 1](&f, prefetch);
+        // What will be read next is prefetched even where the stream itself is not.
+        int hint = task->next && group + rows == row1 && soon >= rows && end == columns;
+        few_rows[parts - 1][tokens - 1](&f, prefetch || hint);
       }
     }
   }
@@ -413,6 +417,7 @@ static void run_blocks(
       run->origin = begin;
       size_t next = end < task->columns ? end : 0;
       const uint8_t *ahead = end < task->columns ? first + end : first + rows * stride;
+      if (end == task->columns && row + rows == row1 && task->next) ahead = task->next;
       run_tiles(
           run, row, rows, begin, end, token0, token1, ahead,
           (block_end(task, next) - next + 63) / 64);

@@ -146,6 +146,7 @@ static size_t rows_ahead(size_t block, size_t rows) {
 
 typedef struct {
   const uint8_t *weights, *operand;
+  const uint8_t *after;  // the next group's first row
   float *sums, *output;
   const tile_fn (*tiles)[TILE_OPERANDS];
   size_t rows, bytes, operands, parts;
@@ -154,8 +155,11 @@ typedef struct {
 // Rows [row0, row1) of a block of columns for all operands; t says which block.
 static void run_block(const group *g, tile t, size_t row0, size_t row1) {
   size_t distance = rows_ahead(t.end - t.begin, g->rows);
-  for (size_t j = 0; j < g->operands; j += TILE_OPERANDS) {
-    size_t count = g->operands - j < TILE_OPERANDS ? g->operands - j : TILE_OPERANDS;
+  size_t passes = (g->operands + TILE_OPERANDS - 1) / TILE_OPERANDS;
+  for (size_t j = 0, count; j < g->operands; j += count, passes--) {
+    // Tiles of about one size: small ones are slow.
+    count = (g->operands - j + passes - 1) / passes;
+    count = (count + g->parts - 1) / g->parts * g->parts;
     t.operand = g->operand + j * t.operand_stride;
     for (size_t i = row0; i < row1;) {
       size_t step = row1 - i >= TILE_ROWS ? TILE_ROWS : 1;
@@ -165,7 +169,7 @@ static void run_block(const group *g, tile t, size_t row0, size_t row1) {
       if (i + distance >= g->rows && t.end < g->bytes)
         t.ahead += t.end - t.begin - g->rows * t.weight_stride;
       else if (i + distance >= g->rows)
-        t.ahead -= t.begin;
+        t.ahead = g->after + (i + distance - g->rows) * t.weight_stride - t.begin;
       t.sums = g->sums + 16 * (i * g->operands + j);
       t.output = g->output + j / g->parts * t.output_stride + i;
       g->tiles[step == 1 ? 2 : j > 0][count - 1](&t);
@@ -210,10 +214,13 @@ static void run_groups(
           .output = task->output + token * task->output_stride + row,
           .tiles = tiles,
           .rows = row1 - row < GROUP_ROWS ? row1 - row : GROUP_ROWS,
+          .after = (const uint8_t *)task->values + (row + GROUP_ROWS) * stride,
           .bytes = bytes,
           .operands = tokens * parts,
           .parts = parts,
       };
+      if (row1 - row <= GROUP_ROWS)
+        g.after = task->next ? task->next : g.weights + g.rows * stride;
       tile t = {
           .weight_stride = stride,
           .operand_stride = task->operand_stride / parts,
@@ -236,6 +243,11 @@ CK_AVX512_INLINE void stream(
   int half = width == 2;
   for (size_t row = row0; row < row1; row++) {
     const uint8_t *w = (const uint8_t *)task->values + row * task->row_stride;
+    // What will be read next is prefetched even where the stream itself is not.
+    const uint8_t *ahead = operands > 2 ? w + AHEAD_BYTES : NULL;
+    size_t left = (row1 - row) * task->row_stride;
+    if (task->next && left <= AHEAD_BYTES)
+      ahead = (const uint8_t *)task->next + (AHEAD_BYTES - left);
     size_t k = 0;
     for (size_t s = 0; s < task->slices; s++) {
       size_t end = (s + 1) * slice, full = k + slice / 64 * 64;
@@ -243,7 +255,7 @@ CK_AVX512_INLINE void stream(
       CK_UNROLL for (int j = 0; j < operands; j++) sums[j] = _mm512_setzero_ps();
       for (; k < full; k += 64) {
         __m512i v = _mm512_loadu_si512(w + k);
-        if (operands > 2) _mm_prefetch((const char *)w + k + AHEAD_BYTES, _MM_HINT_T1);
+        if (ahead) _mm_prefetch((const char *)ahead + k, _MM_HINT_T1);
         CK_UNROLL for (int j = 0; j < operands; j++)
           sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + k), half);
       }

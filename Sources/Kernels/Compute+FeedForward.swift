@@ -162,9 +162,13 @@ extension Compute {
             let memory = unsafe (piece + Int(CK_LINEAR_SCRATCH))
               .assumingMemoryBound(to: Float.self)
             let job = unsafe jobs[chunk]
+            // A worker's next job is likely to be the one behind the other workers'.
+            let later = unsafe jobs[min(jobs.count - 1, chunk + team.workerCount)]
+            let next = unsafe runs[later.run].gate
             unsafe gateAndUp(
               job, runs[job.run], table, piece, gate: memory, up: memory + products,
-              row: memory + 2 * products, writer)
+              row: memory + 2 * products, writer,
+              next: next.values + later.rows.lowerBound * next.row_stride)
           }
         }
       }
@@ -174,7 +178,8 @@ extension Compute {
   private func gateAndUp(
     _ job: Job, _ run: RunTask, _ table: UnsafePointer<ck_kernels>,
     _ piece: UnsafeMutableRawPointer, gate: UnsafeMutablePointer<Float>,
-    up: UnsafeMutablePointer<Float>, row: UnsafeMutablePointer<Float>, _ writer: LinearInputWriter
+    up: UnsafeMutablePointer<Float>, row: UnsafeMutablePointer<Float>,
+    _ writer: LinearInputWriter, next: UnsafeRawPointer
   ) {
     let (first, count) = (job.rows.lowerBound, job.rows.count)
     let (token0, token1) = (job.tokens.lowerBound, job.tokens.upperBound)
@@ -183,10 +188,12 @@ extension Compute {
     var task = unsafe run.gate
     unsafe task.output = gate - shift
     unsafe task.output_stride = count
+    unsafe task.next = run.up.values + first * run.up.row_stride
     unsafe run.gateKernel(&task, first, first + count, token0, token1, piece)
     unsafe task = run.up
     unsafe task.output = up - shift
     unsafe task.output_stride = count
+    unsafe task.next = next
     unsafe run.upKernel(&task, first, first + count, token0, token1, piece)
     for token in job.tokens {
       let at = (token - token0) * count
@@ -218,7 +225,12 @@ extension Compute {
                 .assumingMemoryBound(to: Float.self)
               let range = chunk * rows..<min(hidden, (chunk + 1) * rows)
               for index in 0..<runs.count {
-                unsafe down(runs[index], range, sliceCount, slots, piece)
+                let later = unsafe runs[index + 1 < runs.count ? index + 1 : 0].down
+                let row =
+                  index + 1 < runs.count
+                  ? range.lowerBound : range.lowerBound + team.workerCount * rows
+                let next = unsafe later.values + min(row, hidden - 1) * later.row_stride
+                unsafe down(runs[index], range, sliceCount, slots, piece, next: next)
               }
               for token in 0..<starts.count - 1 {
                 let (first, last) = unsafe (starts[token], starts[token + 1])
@@ -235,9 +247,10 @@ extension Compute {
 
   private func down(
     _ run: RunTask, _ rows: Range<Int>, _ sliceCount: Int, _ slots: UnsafeMutablePointer<Float>,
-    _ piece: UnsafeMutableRawPointer
+    _ piece: UnsafeMutableRawPointer, next: UnsafeRawPointer
   ) {
     var task = unsafe run.down
+    unsafe task.next = next
     unsafe task.slice_stride = rows.count
     unsafe task.output_stride = sliceCount * rows.count
     unsafe task.output = slots + run.firstSlot * task.output_stride - rows.lowerBound
@@ -263,8 +276,8 @@ extension LinearInput {
 extension FeedForwardScratch {
   /// Weights that one job should read, so that the prefetchers get going and threads end together.
   private static let jobBytes = 1 << 18
-  /// Bytes of partial results that stay in the second cache.
-  private static let slotBytes = 1 << 19
+  /// Bytes of partial results that one job keeps in the caches; fewer rows would cost more.
+  private static let slotBytes = 1 << 21
   private static let tokensPerJob = 512
   /// Below this many multiply-adds a second thread costs more than it gives.
   private static let serialWork = 1 << 16

@@ -128,7 +128,7 @@ extension ck_linear {
       scales: weights.scaleInverse?.base.assumingMemoryBound(to: Float.self),
       scale_stride: weights.scaleStride, columns: weights.columns, slices: 1, slice_stride: 0,
       operand: operand, operand_stride: ck_operand_bytes(kind, columns), operand_kind: kind,
-      output: nil, output_stride: 0)
+      output: nil, output_stride: 0, next: nil)
   }
 }
 

@@ -35,7 +35,8 @@ extension TextDecoder {
     let tokenCount = batch.tokens.count
     let (heads, headDimension) = (configuration.headCount, configuration.headDimension)
     compute.prepare(
-      &batch.input, from: batch.normed, rowCount: tokenCount, columns: configuration.hiddenSize)
+      &batch.input, from: batch.normed, rowCount: tokenCount, columns: configuration.hiddenSize,
+      for: [weights.queryDown.formats, weights.key.formats, weights.value.formats])
     compute.linear(weights.queryDown, batch.input, into: &batch.queryDown)
     compute.linear(weights.key, batch.input, into: &batch.keys)
     compute.linear(weights.value, batch.input, into: &batch.values)
@@ -45,7 +46,8 @@ extension TextDecoder {
       batch.queryDown, weight: weights.queryNorm.values, epsilon: epsilon, rowCount: tokenCount,
       columns: width, into: &batch.queryDownNormed)
     compute.prepare(
-      &batch.queryInput, from: batch.queryDownNormed, rowCount: tokenCount, columns: width)
+      &batch.queryInput, from: batch.queryDownNormed, rowCount: tokenCount, columns: width,
+      for: weights.queryUp.formats)
     compute.linear(weights.queryUp, batch.queryInput, into: &batch.queries)
 
     rotate(&batch.queries, heads: heads, batch.positions)
@@ -59,7 +61,7 @@ extension TextDecoder {
 
     compute.prepare(
       &batch.outputInput, from: batch.attentionOutput, rowCount: tokenCount,
-      columns: heads * headDimension)
+      columns: heads * headDimension, for: weights.output.formats)
     compute.linear(weights.output, batch.outputInput, into: &batch.attentionProjection)
   }
 

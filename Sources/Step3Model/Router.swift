@@ -37,7 +37,7 @@ extension TextDecoder {
     let tokenCount = batch.tokens.count
     compute.prepare(
       &batch.routerInput, from: batch.normed, rowCount: tokenCount,
-      columns: configuration.hiddenSize)
+      columns: configuration.hiddenSize, for: router.formats)
     compute.linear(router, batch.routerInput, into: &batch.routerLogits)
     for token in 0..<tokenCount {
       select(token, of: &batch.routerLogits, into: &batch.routing)

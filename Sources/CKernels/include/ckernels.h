@@ -60,6 +60,7 @@ typedef struct {
   int32_t operand_kind;
   float *output;          // [tokens][output_stride]
   size_t output_stride;   // floats
+  const void *next;       // rows that will be read next, to prefetch; NULL: those behind row1
 } ck_linear;
 
 // Rows [row0, row1) of the weights for tokens [token0, token1).
