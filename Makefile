@@ -11,7 +11,7 @@ VISION_MODEL := $(MODEL)-vision
 STEP3 := .build/release/step3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build model vision-model serve chat test test-data test-clients test-soak
+.PHONY: help deps build model vision-model serve serve-vision chat test test-data test-clients test-soak
 .PHONY: lint format bench clean
 
 help:
@@ -21,6 +21,7 @@ help:
 # Installs what is missing, and asks nothing when nothing is.
 deps:
 	@if pkg-config --exists $(LIBRARIES) 2>/dev/null && command -v unzip >/dev/null \
+	  && [ -e /usr/include/gif_lib.h ] \
 	  && python3 -c 'import ensurepip, venv' 2>/dev/null; then :; else \
 	  echo "installing: $(PACKAGES)"; \
 	  $(SUDO) apt-get update -qq && \
@@ -37,11 +38,15 @@ model: build
 vision-model: build
 	Tools/fetch_default_model.sh --variant vision $(VISION_MODEL)
 
-serve: vision-model
+serve: model
+	$(STEP3) serve --model $(MODEL) --port 8000
+
+# The model that sees, as far as its card says.
+serve-vision: vision-model
 	$(STEP3) serve --model $(VISION_MODEL) --port 8000
 
-chat: vision-model
-	$(STEP3) chat --model $(VISION_MODEL)
+chat: model
+	$(STEP3) chat --model $(MODEL)
 
 test-data: deps
 	Tools/fetch_test_data.sh

@@ -76,7 +76,7 @@ let package = Package(
     module(
       "Disaggregation",
       imports: [
-        "Step3Model", "Tensors", "Kernels", "ModelConfiguration", "JSONScanning", "CCrypto",
+        "Step3Model", "Tensors", "Kernels", "ModelConfiguration", "JSONScanning",
       ]),
     module("UCXTransport", imports: ["Disaggregation", "Tensors", "CUCX"]),
     module("ClusterControl", imports: ["Disaggregation", "JSONScanning", "CCrypto"]),
