@@ -57,33 +57,79 @@ package struct EngineModel: Sendable {
 
   /// Seconds of one step.
   package func seconds(_ step: Step) -> Double {
-    let rows = step.sequences * step.newTokens
-    let hidden = model.hiddenDimension
-    // New tokens see each other causally: half of themselves on average.
-    let attended = step.context + (step.newTokens + 1) / 2
-    var sum = efficiency.head ?? 0
-    for layer in model.layerClasses {
-      let attention = layer.attention
-      let visible = attention.attendedTokens(context: attended)
-      let bytes =
-        step.sequences * attention.attendedTokens(context: step.context + step.newTokens)
-        * attention.shape.storedElementCount * kvByteCount
-      let flops = rows * visible * attention.shape.coreFlops(.exact)
-      let core = smoothMaximum(
-        bytes / (hardware.bandwidth * (efficiency.attentionBandwidth ?? 0.7)),
-        flops / (hardware.bf16Peak * (efficiency.attentionFlops ?? 0.3)),
-        exponent: Self.smoothing)
-      let linear = attention.shape.linearParameterCount(hidden: hidden)
-      let feedForward = layer.feedForward
-      let time =
-        core + products(linear, linear, rows: rows)
-        + products(
-          feedForward.touchedParameterCount(hidden: hidden, tokens: rows),
-          feedForward.activeParameterCount(hidden: hidden), rows: rows)
-        + (efficiency.attentionOverhead ?? 0) + (efficiency.feedForwardOverhead ?? 0)
-      sum += Double(layer.layerCount) * time
+    let layers = model.layerClasses.reduce(0) { sum, layer in
+      sum + Double(layer.layerCount)
+        * (attention(layer.attention, step) + feedForward(layer.feedForward, step, shards: 1))
     }
-    let head = Double(model.vocabularySize * hidden)
-    return sum + products(head, head, rows: step.logitRows)
+    return layers + outside(step)
+  }
+
+  /// Attention and feed-forward on nodes like this machine, tokens in micro-batches between them.
+  package struct Split: Equatable, Sendable {
+    /// Attention nodes, feed-forward nodes, and micro-batches in flight.
+    package var attention: Int
+    package var feedForward: Int
+    package var microBatches: Int
+    /// Seconds one way, latency and bytes together.
+    package var transfer: Double
+
+    /// A split; nodes on one machine have no transfer to speak of.
+    package init(attention: Int, feedForward: Int, microBatches: Int, transfer: Double = 0) {
+      self.attention = attention
+      self.feedForward = feedForward
+      self.microBatches = microBatches
+      self.transfer = transfer
+    }
+  }
+
+  /// Seconds of one step in the steady state: per layer the busiest side, or one micro-batch's way
+  /// through both sides and back where that is longer.
+  package func seconds(_ step: Step, split: Split) -> Double {
+    let m = Double(split.microBatches)
+    func share(_ parts: Double) -> Step {
+      Step(
+        sequences: step.sequences / parts, newTokens: step.newTokens, context: step.context,
+        logitRows: step.logitRows / Double(split.attention))
+    }
+    let attending = share(m * Double(split.attention))
+    let layers = model.layerClasses.reduce(0.0) { sum, layer in
+      let a = attention(layer.attention, attending)
+      let f = feedForward(layer.feedForward, share(m), shards: split.feedForward)
+      return sum + Double(layer.layerCount) * max(m * a, m * f, a + f + 2 * split.transfer)
+    }
+    return layers + outside(attending)
+  }
+
+  /// Seconds of a layer's attention half.
+  private func attention(_ attention: AttentionGroup, _ step: Step) -> Double {
+    let rows = step.sequences * step.newTokens
+    // New tokens see each other causally: half of themselves on average.
+    let visible = attention.attendedTokens(context: step.context + (step.newTokens + 1) / 2)
+    let bytes =
+      step.sequences * attention.attendedTokens(context: step.context + step.newTokens)
+      * attention.shape.storedElementCount * kvByteCount
+    let flops = rows * visible * attention.shape.coreFlops(.exact)
+    let core = smoothMaximum(
+      bytes / (hardware.bandwidth * (efficiency.attentionBandwidth ?? 0.7)),
+      flops / (hardware.bf16Peak * (efficiency.attentionFlops ?? 0.3)),
+      exponent: Self.smoothing)
+    let linear = attention.shape.linearParameterCount(hidden: model.hiddenDimension)
+    return core + products(linear, linear, rows: rows) + (efficiency.attentionOverhead ?? 0)
+  }
+
+  /// Seconds of a layer's feed-forward half on one of `shards` nodes that hold it together.
+  private func feedForward(_ group: FeedForwardGroup, _ step: Step, shards: Int) -> Double {
+    let rows = step.sequences * step.newTokens
+    let parts = Double(shards)
+    return products(
+      group.touchedParameterCount(hidden: model.hiddenDimension, tokens: rows) / parts,
+      group.activeParameterCount(hidden: model.hiddenDimension) / parts, rows: rows)
+      + (efficiency.feedForwardOverhead ?? 0)
+  }
+
+  /// Seconds of what no layer does: the output head and a fixed part.
+  private func outside(_ step: Step) -> Double {
+    let head = Double(model.vocabularySize * model.hiddenDimension)
+    return (efficiency.head ?? 0) + products(head, head, rows: step.logitRows)
   }
 }

@@ -8,9 +8,8 @@ package struct EngineRun: Sendable {
     case step(EngineModel.Step)
     /// A prompt of so many tokens, in chunks.
     case prompt(tokens: Int, chunk: Int)
-    /// Attention and FFN processes on machines like this one.
-    case disaggregated(
-      attention: Int, feedForward: Int, microBatches: Int, batch: Int, context: Int)
+    /// A step of attention and FFN nodes like this machine.
+    case split(EngineModel.Step, EngineModel.Split)
   }
 
   /// How people call the run, what it was, and its seconds per step or prompt.
@@ -64,16 +63,18 @@ package struct EngineRun: Sendable {
         add(
           "prefill, \(tokens) tokens",
           .prompt(tokens: tokens, chunk: Int(row["chunk"]?.number ?? 512)), try number("seconds"))
-      case "afd":
-        let attention = Int(try number("attention"))
-        let feedForward = Int(try number("ffn"))
+      case "Rm":
+        // A delay put in on purpose is no property of this machine.
+        guard try number("delay_us") == 0 else { continue }
         let batch = Int(try number("batch"))
         let count = Int(try number("micro_batches"))
+        let context = Int(try number("context"))
         add(
-          "\(attention)A\(feedForward)F, \(count) micro-batches, batch \(batch)",
-          .disaggregated(
-            attention: attention, feedForward: feedForward, microBatches: count, batch: batch,
-            context: Int(try number("context"))), try number("seconds_per_step"))
+          "1A1F, \(count) micro-batches, batch \(batch), context \(context)",
+          .split(
+            .decode(batch: batch, context: context),
+            .init(attention: 1, feedForward: 1, microBatches: count)),
+          try number("seconds_per_step"))
       default: continue
       }
     }
@@ -111,18 +112,7 @@ package struct EngineComparison: Sendable {
       return stride(from: 0, to: tokens, by: max(1, chunk)).reduce(0) { sum, start in
         sum + engine.seconds(.prefill(tokens: min(chunk, tokens - start), context: start))
       }
-    case .disaggregated(let attention, let feedForward, let microBatches, let batch, let context):
-      var assumptions = TimingAssumptions()
-      assumptions.weightByteCount = run.weightByteCount
-      assumptions.kvScale = run.kvByteCount / (model.attention.first?.storageByteCount ?? 1)
-      let pipeline = try PipelineModel(
-        model, context: max(1, context), efficiencies: .builtIn(), assumptions: assumptions)
-      return pipeline.estimate(
-        Deployment(
-          attentionHardware: hardware, feedForwardHardware: hardware, attentionServers: attention,
-          feedForwardServers: feedForward, microBatchCount: microBatches,
-          microBatchTokens: max(1, batch / microBatches))
-      ).stepTime
+    case .split(let step, let split): return engine.seconds(step, split: split)
     }
   }
 

@@ -59,7 +59,11 @@ struct BenchAFDCommand: Command {
         }
         add(
           &report, "Rm", "apart, \(delay) µs, m = \(bench.lastMicroBatchCount)", time,
-          bench.facts(together: together, delay: delay))
+          bench.facts(together: together, delay: delay),
+          [
+            "batch": arguments.integer("batch"), "context": arguments.integer("context"),
+            "delay_us": delay, "micro_batches": bench.lastMicroBatchCount,
+          ])
       }
       if let path = arguments.optionalString("trace") { try bench.writeTrace(path) }
       bench.stop()
@@ -81,12 +85,13 @@ struct BenchAFDCommand: Command {
 
   private static func add(
     _ report: inout BenchReport, _ name: String, _ what: String, _ seconds: Double,
-    _ facts: [(String, Double)]
+    _ facts: [(String, Double)], _ settings: KeyValuePairs<String, Int> = [:]
   ) {
     var row = JSONObject()
     row["name"] = .string(name)
     row["what"] = .string(what)
     row["seconds_per_step"] = .number(seconds)
+    for (key, value) in settings { row[key] = .integer(value) }
     var text = report.pad(name, 4) + report.pad(what, 28) + "\(rounded(seconds * 1e3)) ms a step"
     for (key, value) in facts {
       row[key] = .number(value)

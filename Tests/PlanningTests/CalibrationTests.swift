@@ -64,13 +64,33 @@ struct CalibrationTests {
     }
   }
 
+  @Test("a split step takes its busiest side, and never beats half of one machine's time")
+  func split() throws {
+    let model = try architecture()
+    let engine = EngineModel(
+      model, on: machine(.unknown), efficiency: .unknown, weightByteCount: 2, kvByteCount: 2)
+    let step = EngineModel.Step.decode(batch: 16, context: 4096)
+    let together = engine.seconds(step)
+    func apart(_ count: Int, transfer: Double = 0) -> Double {
+      engine.seconds(
+        step, split: .init(attention: 1, feedForward: 1, microBatches: count, transfer: transfer))
+    }
+    // One micro-batch gains nothing: the sides wait for each other.
+    #expect(abs(apart(1) / together - 1) < 1e-9)
+    for count in 1...4 { #expect(apart(count) >= together / 2) }
+    #expect(apart(2) < together)
+    #expect(apart(2, transfer: 1) > 30)
+  }
+
   @Test("runs are read from benchmark files, and a probe becomes an entry")
   func files() throws {
     let text = """
       {"benchmark": "bench decode", "rows": [
         {"name": "decode", "context": 512, "batch": 4, "seconds_per_step": 0.02},
         {"name": "prefill", "tokens": 512, "seconds": 0.5},
-        {"name": "afd", "attention": 1, "ffn": 1, "micro_batches": 3, "batch": 6, "context": 64,
+        {"name": "Rm", "delay_us": 0, "micro_batches": 3, "batch": 6, "context": 64,
+         "seconds_per_step": 0.01},
+        {"name": "Rm", "delay_us": 100, "micro_batches": 3, "batch": 6, "context": 64,
          "seconds_per_step": 0.01}]}
       """
     let runs = try EngineRun.runs(
