@@ -14,7 +14,7 @@ import Tensors
 struct BenchAFDCommand: Command {
   static let specification = CommandSpecification(
     "bench afd",
-    abstract: "Measure attention and FFN apart against both together, and how well delay hides.",
+    abstract: "Measure attention and FFN apart against both together.",
     example: "step3 bench afd --model DIR --batch 16 --delays 0,100,500 --trace trace.json",
     takesModel: true,
     flags: [
