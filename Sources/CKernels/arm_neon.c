@@ -87,6 +87,8 @@ const ck_kernels ck_neon = {
     .linear_float32 = linear_float32,
     .linear_bfloat16 = linear_bfloat16,
     .linear_e4m3 = ck_reference_linear_e4m3,
+    .linear_int8 = ck_reference_linear_int8,
+    .linear_int4 = ck_reference_linear_int4,
     .store_bfloat16 = ck_reference_store_bfloat16,
     .store_float32 = ck_reference_store_float32,
     .attend_bfloat16 = ck_reference_attend_bfloat16,
@@ -100,6 +102,7 @@ const ck_kernels ck_neon = {
     .combine = ck_reference_combine,
     .round_bfloat16 = ck_reference_round_bfloat16,
     .widen = ck_reference_widen,
+    .widen_integer = ck_reference_widen_integer,
     .log_sum_exp = ck_reference_log_sum_exp,
 };
 #endif

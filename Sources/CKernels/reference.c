@@ -18,8 +18,8 @@ static float tree_sum(const float *lanes) {
 }
 
 int32_t ck_reference_operand_kind(int32_t format, int32_t activation) {
-  (void)format;
-  return activation == CK_ACTIVATION_BFLOAT16 ? CK_OPERAND_ROUNDED : CK_OPERAND_FLOAT32;
+  if (activation == CK_ACTIVATION_INT8 && format >= CK_FORMAT_INT8) return CK_OPERAND_GRID;
+  return activation == CK_ACTIVATION_FLOAT32 ? CK_OPERAND_FLOAT32 : CK_OPERAND_ROUNDED;
 }
 
 static void prepare_float(
@@ -48,7 +48,9 @@ static void prepare_bfloat16(
 void ck_reference_prepare(
     int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
     size_t columns) {
-  if (kind <= CK_OPERAND_ROUNDED)
+  if (kind == CK_OPERAND_GRID)
+    ck_reference_prepare_grid(row, source, begin, end, columns);
+  else if (kind <= CK_OPERAND_ROUNDED)
     prepare_float(kind, row, source, begin, end, columns);
   else
     prepare_bfloat16(kind, row, bytes, source, begin, end, columns);
@@ -304,6 +306,8 @@ const ck_kernels ck_reference = {
     .linear_float32 = ck_reference_linear_float32,
     .linear_bfloat16 = ck_reference_linear_bfloat16,
     .linear_e4m3 = ck_reference_linear_e4m3,
+    .linear_int8 = ck_reference_linear_int8,
+    .linear_int4 = ck_reference_linear_int4,
     .store_bfloat16 = ck_reference_store_bfloat16,
     .store_float32 = ck_reference_store_float32,
     .attend_bfloat16 = ck_reference_attend_bfloat16,
@@ -317,5 +321,6 @@ const ck_kernels ck_reference = {
     .combine = ck_reference_combine,
     .round_bfloat16 = ck_reference_round_bfloat16,
     .widen = ck_reference_widen,
+    .widen_integer = ck_reference_widen_integer,
     .log_sum_exp = ck_reference_log_sum_exp,
 };

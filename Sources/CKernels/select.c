@@ -14,6 +14,7 @@ static const char *missing_avx512(void) {
   if (!__builtin_cpu_supports("avx512bw")) return "AVX-512BW";
   if (!__builtin_cpu_supports("avx512vl")) return "AVX-512VL";
   if (!__builtin_cpu_supports("avx512dq")) return "AVX-512DQ";
+  if (!__builtin_cpu_supports("avx512vnni")) return "AVX-512 VNNI";
   if (!__builtin_cpu_supports("avx512bf16")) return "AVX-512 BF16";
   return "";
 }

@@ -25,6 +25,15 @@ void ck_reference_linear_bfloat16(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
 void ck_reference_linear_e4m3(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_reference_linear_int8(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_reference_linear_int4(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_reference_prepare_grid(
+    float *row, const float *source, size_t begin, size_t end, size_t columns);
+void ck_reference_widen_integer(
+    int32_t format, float *y, const void *values, const ck_integer *, size_t row,
+    size_t columns);
 void ck_reference_store_bfloat16(
     const ck_kv *, size_t slot, const float *key, const float *value);
 void ck_reference_store_float32(

@@ -137,6 +137,8 @@ const ck_kernels ck_avx2 = {
     .linear_float32 = ck_avx2_linear_float32,
     .linear_bfloat16 = ck_avx2_linear_bfloat16,
     .linear_e4m3 = ck_avx2_linear_e4m3,
+    .linear_int8 = ck_avx2_linear_int8,
+    .linear_int4 = ck_avx2_linear_int4,
     .store_bfloat16 = ck_reference_store_bfloat16,
     .store_float32 = ck_reference_store_float32,
     .attend_bfloat16 = ck_avx2_attend_bfloat16,
@@ -150,6 +152,7 @@ const ck_kernels ck_avx2 = {
     .combine = combine,
     .round_bfloat16 = round_bfloat16,
     .widen = ck_reference_widen,
+    .widen_integer = ck_reference_widen_integer,
     .log_sum_exp = log_sum_exp,
 };
 #endif

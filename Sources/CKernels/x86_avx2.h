@@ -79,6 +79,10 @@ void ck_avx2_linear_bfloat16(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
 void ck_avx2_linear_e4m3(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_avx2_linear_int8(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_avx2_linear_int4(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
 void ck_avx2_attend_bfloat16(
     const ck_kv *kv, const float *queries, size_t count, size_t start, size_t visible,
     float scale, float *out, void *scratch);

@@ -4,10 +4,13 @@
 #include "x86_avx512.h"
 
 static int32_t operand_kind(int32_t format, int32_t activation) {
-  static const int32_t kinds[CK_FORMAT_COUNT][2] = {
-      [CK_FORMAT_FLOAT32] = {CK_OPERAND_ROUNDED, CK_OPERAND_FLOAT32},
-      [CK_FORMAT_BFLOAT16] = {CK_OPERAND_BFLOAT16, CK_OPERAND_PAIR},
-      [CK_FORMAT_E4M3] = {CK_OPERAND_SPLIT_BFLOAT16, CK_OPERAND_SPLIT_PAIR},
+  static const int32_t kinds[CK_FORMAT_COUNT][3] = {
+      [CK_FORMAT_FLOAT32] = {CK_OPERAND_ROUNDED, CK_OPERAND_FLOAT32, CK_OPERAND_ROUNDED},
+      [CK_FORMAT_BFLOAT16] = {CK_OPERAND_BFLOAT16, CK_OPERAND_PAIR, CK_OPERAND_BFLOAT16},
+      [CK_FORMAT_E4M3] = {CK_OPERAND_SPLIT_BFLOAT16, CK_OPERAND_SPLIT_PAIR,
+                          CK_OPERAND_SPLIT_BFLOAT16},
+      [CK_FORMAT_INT8] = {CK_OPERAND_INTEGER2, CK_OPERAND_INTEGER3, CK_OPERAND_INTEGER1},
+      [CK_FORMAT_INT4] = {CK_OPERAND_INTEGER2, CK_OPERAND_INTEGER3, CK_OPERAND_INTEGER1},
   };
   return kinds[format][activation];
 }
@@ -77,6 +80,11 @@ CK_AVX512 static void prepare(
   case CK_OPERAND_PAIR:
   case CK_OPERAND_SPLIT_PAIR:
     prepare_bfloat16(row, source, begin, end, columns, bytes, 1, kind == CK_OPERAND_SPLIT_PAIR);
+    break;
+  case CK_OPERAND_INTEGER1:
+  case CK_OPERAND_INTEGER2:
+  case CK_OPERAND_INTEGER3:
+    ck_avx512_prepare_integer(kind, row, bytes, source, begin, end);
     break;
   default:
     for (size_t k = begin; k < end; k += 16) {
@@ -234,6 +242,8 @@ const ck_kernels ck_avx512 = {
     .linear_float32 = ck_avx512_linear_float32,
     .linear_bfloat16 = ck_avx512_linear_bfloat16,
     .linear_e4m3 = ck_avx512_linear_e4m3,
+    .linear_int8 = ck_avx512_linear_int8,
+    .linear_int4 = ck_avx512_linear_int4,
     .store_bfloat16 = ck_reference_store_bfloat16,
     .store_float32 = ck_reference_store_float32,
     .attend_bfloat16 = ck_avx512_attend_bfloat16,
@@ -247,6 +257,7 @@ const ck_kernels ck_avx512 = {
     .combine = combine,
     .round_bfloat16 = round_bfloat16,
     .widen = widen,
+    .widen_integer = ck_reference_widen_integer,
     .log_sum_exp = log_sum_exp,
 };
 #endif

@@ -6,7 +6,8 @@
 
 #include "tables.h"
 
-#define CK_AVX512_TARGET "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma"
+#define CK_AVX512_TARGET \
+  "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c"
 #define CK_AVX512 __attribute__((target(CK_AVX512_TARGET)))
 #define CK_AVX512_INLINE \
   CK_AVX512 __attribute__((always_inline)) static inline
@@ -74,6 +75,12 @@ void ck_avx512_linear_bfloat16(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
 void ck_avx512_linear_e4m3(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_avx512_linear_int8(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_avx512_linear_int4(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_avx512_prepare_integer(
+    int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end);
 void ck_avx512_attend_bfloat16(
     const ck_kv *kv, const float *queries, size_t count, size_t start, size_t visible,
     float scale, float *out, void *scratch);

@@ -291,8 +291,9 @@ extension FeedForwardScratch {
       rowBytes = max(rowBytes, unsafe run.gate.row_stride + run.up.row_stride)
     }
     let balanced = work < Self.serialWork ? allRows : allRows / (4 * workers)
-    // Operands are written in groups of 64.
-    let rows = max(64, min(512, Self.jobBytes / rowBytes, (balanced + 63) / 64 * 64) / 64 * 64)
+    // Operands are written in groups of 128.
+    let rows = max(
+      128, min(512, Self.jobBytes / rowBytes, (balanced + 127) / 128 * 128) / 128 * 128)
     jobs.removeAll(keepingCapacity: true)
     var tokens = 0
     for (index, run) in runs.enumerated() {

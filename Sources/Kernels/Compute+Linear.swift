@@ -107,7 +107,13 @@ extension Compute {
       forEachRange(rows.count, grain: 64) { range, _ in
         for index in range {
           let row = Int(rows[index])
-          let values = unsafe weights.values.base + row * weights.stride * weights.format.byteWidth
+          let values = unsafe weights.values.base + row * weights.format.byteCount(weights.stride)
+          if let integer = weights.integer {
+            var description = unsafe integer.description
+            unsafe kernels.table.pointee.widen_integer(
+              weights.format.rawValue, y + index * columns, values, &description, row, columns)
+            continue
+          }
           let scales = unsafe weights.scaleInverse.map {
             unsafe ($0.base + row / Int(CK_SCALE_BLOCK) * weights.scaleStride * 4)
               .assumingMemoryBound(to: Float.self)
@@ -124,11 +130,12 @@ extension ck_linear {
   /// Products with prepared rows of `columns`; the output is to be filled in.
   init(_ weights: WeightMatrix, operand: UnsafeRawPointer, kind: Int32, columns: Int) {
     unsafe self.init(
-      values: weights.values.base, row_stride: weights.stride * weights.format.byteWidth,
+      values: weights.values.base, row_stride: weights.format.byteCount(weights.stride),
       scales: weights.scaleInverse?.base.assumingMemoryBound(to: Float.self),
       scale_stride: weights.scaleStride, columns: weights.columns, slices: 1, slice_stride: 0,
       operand: operand, operand_stride: ck_operand_bytes(kind, columns), operand_kind: kind,
-      output: nil, output_stride: 0, next: nil)
+      output: nil, output_stride: 0, next: nil,
+      integer: weights.integer?.description ?? ck_integer())
   }
 }
 
@@ -138,6 +145,8 @@ extension KernelSet {
     case .float32: unsafe table.pointee.linear_float32
     case .bfloat16: unsafe table.pointee.linear_bfloat16
     case .e4m3: unsafe table.pointee.linear_e4m3
+    case .int8: unsafe table.pointee.linear_int8
+    case .int4: unsafe table.pointee.linear_int4
     }
   }
 }
@@ -158,7 +167,7 @@ private struct LinearPlan {
     rowsPerChunk = rows
     tokensPerChunk = tokens
     if workers > 1 && rows * weights.columns * tokens >= Self.serialWork {
-      let rowBytes = weights.columns * weights.format.byteWidth
+      let rowBytes = weights.format.byteCount(weights.columns)
       // Long enough for the prefetchers, short enough that the threads end together.
       let balanced = Self.roundUp(rows, dividedBy: 4 * workers)
       let target = tokens <= 16 ? max(16, Self.chunkByteCount / rowBytes) : 256

@@ -49,13 +49,24 @@ package struct KernelBenchmark: ~Copyable {
   private func matrix(
     _ format: WeightMatrix.Format, rows: Int, columns: Int
   ) -> WeightMatrix {
-    let bytes = pool[0..<rows * columns * format.byteWidth]
+    let bytes = pool[0..<rows * format.byteCount(columns)]
     switch format {
     case .float32: return .float32(bytes, rows: rows, columns: columns)
     case .bfloat16: return .bfloat16(bytes, rows: rows, columns: columns)
     case .e4m3:
       let count = WeightMatrix.scaleBlockCount(rows) * WeightMatrix.scaleBlockCount(columns)
       return .e4m3(bytes, scaleInverse: scales[0..<4 * count], rows: rows, columns: columns)
+    case .int8:
+      let factors = IntegerFactors(
+        pool[0..<2 * rows], .bfloat16, .row, rows: rows, columns: columns)
+      return .int8(bytes, factors, rows: rows, columns: columns)
+    case .int4:
+      // The factors come from the end of the pool, as far from the elements as in a file.
+      let groups = rows * (columns / 32)
+      let factors = IntegerFactors(
+        pool[pool.byteCount - 2 * groups..<pool.byteCount], .bfloat16, .columns(32), rows: rows,
+        columns: columns)
+      return .int4(bytes, factors, rows: rows, columns: columns)
     }
   }
 
@@ -64,7 +75,8 @@ package struct KernelBenchmark: ~Copyable {
     _ format: WeightMatrix.Format, _ activation: ActivationType, rows: Int? = nil, columns: Int,
     tokens: Int
   ) -> Result {
-    let fit = pool.byteCount / (columns * format.byteWidth)
+    let factorBytes = format == .int4 ? columns / 16 : 0
+    let fit = pool.byteCount / (format.byteCount(columns) + factorBytes)
     let weights = matrix(format, rows: min(fit, rows ?? fit), columns: columns)
     var input = LinearInput(
       kernels: compute.kernels, activation: activation, maxTokens: tokens, maxColumns: columns,

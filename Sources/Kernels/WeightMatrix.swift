@@ -11,13 +11,18 @@ package struct WeightMatrix: Sendable {
     case bfloat16 = 1
     /// One byte per element and one Float32 factor per block of 128 × 128.
     case e4m3 = 2
+    /// One byte per element, and `IntegerFactors`.
+    case int8 = 3
+    /// Half a byte per element, and `IntegerFactors` in groups of columns.
+    case int4 = 4
 
-    /// Bytes that one element takes, factors aside.
-    package var byteWidth: Int {
+    /// Bytes that `count` neighbouring elements take, factors aside.
+    package func byteCount(_ count: Int) -> Int {
       switch self {
-      case .float32: 4
-      case .bfloat16: 2
-      case .e4m3: 1
+      case .float32: 4 * count
+      case .bfloat16: 2 * count
+      case .e4m3, .int8: count
+      case .int4: count / 2
       }
     }
   }
@@ -30,42 +35,48 @@ package struct WeightMatrix: Sendable {
   package let columns: Int
   let values: ByteRegion
   let scaleInverse: ByteRegion?
+  let integer: IntegerFactors?
   /// Columns from row to row, and factors from 128 rows to the next: those of the whole matrix.
   let stride: Int
   let scaleStride: Int
 
   private init(
-    format: Format, rows: Int, columns: Int, values: ByteRegion, scaleInverse: ByteRegion?
+    format: Format, rows: Int, columns: Int, values: ByteRegion, scaleInverse: ByteRegion? = nil,
+    integer: IntegerFactors? = nil
   ) {
     precondition(rows > 0 && columns > 0, "a matrix cannot be [\(rows), \(columns)]")
     precondition(
-      values.byteCount == rows * columns * format.byteWidth,
+      values.byteCount == rows * format.byteCount(columns),
       "\(values.byteCount) bytes do not fit \(format) [\(rows), \(columns)]")
     self.format = format
     self.rows = rows
     self.columns = columns
     self.values = values
     self.scaleInverse = scaleInverse
+    self.integer = integer
     stride = columns
     scaleStride = Self.scaleBlockCount(columns)
   }
 
   /// The part [rows, columns] of `whole`.
   private init(_ whole: WeightMatrix, rows: Range<Int>, columns: Range<Int>) {
-    let (width, stride) = (whole.format.byteWidth, whole.stride)
+    let stride = whole.stride
+    let (width, first) = (
+      whole.format.byteCount(stride), whole.format.byteCount(columns.lowerBound)
+    )
     precondition(
       rows.lowerBound >= 0 && !rows.isEmpty && rows.upperBound <= whole.rows
         && columns.lowerBound >= 0 && !columns.isEmpty && columns.upperBound <= whole.columns,
       "[\(rows), \(columns)] is no part of [\(whole.rows), \(whole.columns)]")
-    let first = (rows.lowerBound * stride + columns.lowerBound) * width
-    let last = ((rows.upperBound - 1) * stride + columns.upperBound) * width
+    let last = whole.format.byteCount(columns.upperBound)
     format = whole.format
     self.rows = rows.count
     self.columns = columns.count
-    values = whole.values[first..<last]
+    values = whole.values[rows.lowerBound * width + first..<(rows.upperBound - 1) * width + last]
     self.stride = stride
     scaleStride = whole.scaleStride
     let block = Int(CK_SCALE_BLOCK)
+    integer = whole.integer.map { $0.part(row: rows.lowerBound, column: columns.lowerBound) }
     scaleInverse = whole.scaleInverse.map { scales in
       precondition(
         rows.lowerBound % block == 0 && columns.lowerBound % block == 0,
@@ -86,9 +97,11 @@ package struct WeightMatrix: Sendable {
   }
 
   /// How many equal slices the columns are cut into where a sum over them must be divisible: 4, 2
-  /// or 1, whatever leaves whole granules of 32 columns, of two blocks where these share a factor.
+  /// or 1, whatever leaves whole granules of 32 columns, of two blocks where these share a factor,
+  /// of one where activations share a grid.
   package var sliceCount: Int {
-    let granule = scaleInverse == nil ? 32 : 2 * Int(CK_SCALE_BLOCK)
+    let block = Int(CK_SCALE_BLOCK)
+    let granule = scaleInverse != nil ? 2 * block : integer != nil ? block : 32
     return [4, 2].first { columns % ($0 * granule) == 0 } ?? 1
   }
 
@@ -116,6 +129,24 @@ package struct WeightMatrix: Sendable {
       format: .e4m3, rows: rows, columns: columns, values: values, scaleInverse: scaleInverse)
   }
 
+  /// INT8 weights, two's complement.
+  package static func int8(
+    _ values: ByteRegion, _ factors: IntegerFactors, rows: Int, columns: Int
+  ) -> WeightMatrix {
+    precondition(factors.zeros == nil, "INT8 weights have no zero points")
+    return WeightMatrix(
+      format: .int8, rows: rows, columns: columns, values: values, integer: factors)
+  }
+
+  /// INT4 weights, two a byte; factors in groups of columns.
+  package static func int4(
+    _ values: ByteRegion, _ factors: IntegerFactors, rows: Int, columns: Int
+  ) -> WeightMatrix {
+    precondition(factors.grouping != .row, "INT4 weights have groups of columns")
+    return WeightMatrix(
+      format: .int4, rows: rows, columns: columns, values: values, integer: factors)
+  }
+
   /// Blocks of 128 that cover `count` rows or columns.
   package static func scaleBlockCount(_ count: Int) -> Int {
     (count + Int(CK_SCALE_BLOCK) - 1) / Int(CK_SCALE_BLOCK)
@@ -124,7 +155,8 @@ package struct WeightMatrix: Sendable {
   /// Bytes that one product reads: elements and factors.
   package var byteCount: Int {
     let factors = scaleInverse == nil ? 0 : Self.scaleBlockCount(rows) * scaleBlocksPerRow
-    return rows * columns * format.byteWidth + 4 * factors
+    return rows * format.byteCount(columns) + 4 * factors
+      + (integer?.byteCount(rows: rows, columns: columns) ?? 0)
   }
 
   private var scaleBlocksPerRow: Int { Self.scaleBlockCount(columns) }

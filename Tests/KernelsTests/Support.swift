@@ -51,6 +51,10 @@ func region(_ content: [UInt8], offset: Int) -> ByteRegion {
     offset..<offset + content.count]
 }
 
+extension WeightMatrix.Format {
+  static let floatingPoint: [WeightMatrix.Format] = [.float32, .bfloat16, .e4m3]
+}
+
 /// Random weights of one format, and what they stand for.
 struct TestMatrix {
   let weights: WeightMatrix
@@ -89,6 +93,8 @@ struct TestMatrix {
       weights = .e4m3(
         region(codes, offset: offset), scaleInverse: region(bytes(scales), offset: offset),
         rows: rows, columns: columns)
+    case .int8, .int4:
+      preconditionFailure("integers have a matrix of their own: TestIntegerMatrix")
     }
   }
 }

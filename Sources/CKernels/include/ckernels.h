@@ -23,11 +23,14 @@
 #define CK_FORMAT_FLOAT32 0
 #define CK_FORMAT_BFLOAT16 1
 #define CK_FORMAT_E4M3 2  // one float32 factor per block of 128 x 128, edge blocks cut
-#define CK_FORMAT_COUNT 3
+#define CK_FORMAT_INT8 3  // two's complement; factors in ck_integer
+#define CK_FORMAT_INT4 4  // two a byte, low half first, plus 8; factors in ck_integer
+#define CK_FORMAT_COUNT 5
 
 // How many bits of the activations take part in a product.
 #define CK_ACTIVATION_BFLOAT16 0
 #define CK_ACTIVATION_FLOAT32 1
+#define CK_ACTIVATION_INT8 2  // for integer weights; others take them as BFLOAT16
 
 // Layouts of one prepared row of activations; every row is zero beyond its columns.
 #define CK_OPERAND_FLOAT32 0         // float32
@@ -36,7 +39,11 @@
 #define CK_OPERAND_PAIR 3            // a row of hi = bfloat16(x), a row of lo = bfloat16(x - hi)
 #define CK_OPERAND_SPLIT_BFLOAT16 4  // bfloat16, even and odd ones apart (ck_split_place)
 #define CK_OPERAND_SPLIT_PAIR 5      // as PAIR, both rows in the order of SPLIT_BFLOAT16
-#define CK_OPERAND_COUNT 6
+#define CK_OPERAND_GRID 6            // float32 on a grid of 255 steps for every 128 columns
+#define CK_OPERAND_INTEGER1 7        // integers of 8 bits with factors; see ck_integer_row
+#define CK_OPERAND_INTEGER2 8        // the same of 16 bits, in two parts
+#define CK_OPERAND_INTEGER3 9        // the same of 24 bits, in three parts
+#define CK_OPERAND_COUNT 10
 
 // Element types of the KV cache.
 #define CK_KV_BFLOAT16 0
@@ -46,6 +53,23 @@
 #define CK_PARTITION 512          // attention: positions that share one softmax pass
 #define CK_LINEAR_SCRATCH 1441792 // bytes of scratch that a linear entry may use
 
+// Types of the factors of integer weights.
+#define CK_FACTOR_FLOAT32 0
+#define CK_FACTOR_BFLOAT16 1
+#define CK_FACTOR_FLOAT16 2
+
+// What integer weights have besides their elements: value = (element - zero) * factor. Elements
+// of INT8 have zero 0; those of INT4, 0 to 15 as stored, have 8 or the entry of `zeros`.
+typedef struct {
+  const void *factors;   // [rows][factor_stride], any address
+  size_t factor_stride;  // elements
+  int32_t factor_type;
+  size_t group;          // columns that share a factor: 32, 64, 128, or 0 for the whole row
+  const void *zeros;     // INT4: 32-bit words [ceil(rows / 8)][zero_stride], row r % 8 in bits
+  size_t zero_stride;    // 4 * (r % 8) and up; NULL where every zero is 8
+  size_t zero_row;       // the row of `zeros` that belongs to row 0
+} ck_integer;
+
 // output[t][n] = sum over k of values[n][k] * operand[t][k], over each slice of k by itself
 typedef struct {
   const void *values;     // [rows][columns], any address
@@ -53,7 +77,8 @@ typedef struct {
   const float *scales;    // E4M3: [ceil(rows / 128)][ceil(columns / 128)], any address
   size_t scale_stride;    // factors from 128 rows to the next
   size_t columns;
-  size_t slices;          // equal parts of the columns; 1, or each a multiple of 32 (E4M3: 256)
+  size_t slices;          // equal parts of the columns; 1, or each a multiple of 32 (E4M3: 256,
+                          // integers: 128)
   size_t slice_stride;    // floats of output from slice to slice
   const void *operand;    // prepared rows
   size_t operand_stride;  // bytes from token to token (a PAIR token is two rows of half of it)
@@ -61,6 +86,7 @@ typedef struct {
   float *output;          // [tokens][output_stride]
   size_t output_stride;   // floats
   const void *next;       // rows that will be read next, to prefetch; NULL: those behind row1
+  ck_integer integer;     // INT8 and INT4
 } ck_linear;
 
 // Rows [row0, row1) of the weights for tokens [token0, token1).
@@ -104,13 +130,16 @@ typedef struct CK_SENDABLE {
   // Which operand layout a weight format wants for an activation type.
   int32_t (*operand_kind)(int32_t format, int32_t activation);
   // Converts columns [begin, end) of a row of float32, which begin at `source`, into an operand row
-  // of `bytes`; both are multiples of 64, or `end` is `columns` and the padding is written too.
+  // of `bytes`; both are multiples of 64, or `end` is `columns` and the padding is written too; of
+  // GRID and INTEGER operands multiples of 128.
   void (*prepare)(
       int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
       size_t columns);
   ck_linear_fn linear_float32;
   ck_linear_fn linear_bfloat16;
   ck_linear_fn linear_e4m3;
+  ck_linear_fn linear_int8;
+  ck_linear_fn linear_int4;
 
   ck_store_kv_fn store_bfloat16;
   ck_store_kv_fn store_float32;
@@ -139,6 +168,10 @@ typedef struct CK_SENDABLE {
   void (*round_bfloat16)(float *y, const float *x, size_t count);
   // y = one row of weights widened; scales is the row's own row of blocks (E4M3)
   void (*widen)(int32_t format, float *y, const void *row, const float *scales, size_t columns);
+  // y = one row of INT8 or INT4 weights widened; `integer` is that of row 0.
+  void (*widen_integer)(
+      int32_t format, float *y, const void *values, const ck_integer *integer, size_t row,
+      size_t columns);
   // Largest value, its first index, and the sum of exp(x - largest); NaN counts as smallest.
   void (*log_sum_exp)(
       const float *x, size_t count, float *largest, size_t *index, float *sum);
@@ -151,10 +184,39 @@ const ck_kernels *ck_select(const char *limit);
 // What the named set needs and this CPU lacks, as text; "" when nothing, NULL for unknown names.
 const char *ck_missing(const char *name);
 
+// A prepared row of integers, in blocks of 128 columns. The integers of a block lie on a grid
+// from minus to plus its largest magnitude; value = integer * factor. A part holds 8 bits of
+// each: of a block first those of the 64 even columns, then those of the 64 odd ones; the upper
+// part comes first. After the parts, a factor per block, then per 32 columns their sum of values.
+// Where these lie depends on the row's bytes alone, not on how many columns are used.
+typedef struct {
+  size_t parts, part_bytes;
+  size_t factors, sums;  // bytes from the start of the row
+} ck_integer_row;
+
+static inline size_t ck_integer_bytes(size_t parts, size_t blocks) {
+  size_t bytes = parts * blocks * CK_SCALE_BLOCK + (blocks + 15) / 16 * 64 + (blocks + 3) / 4 * 64;
+  return bytes + (bytes / 64 % 2 == 0 ? 64 : 0);
+}
+
+static inline ck_integer_row ck_integer_layout(int32_t kind, size_t bytes) {
+  size_t parts = (size_t)(kind - CK_OPERAND_INTEGER1) + 1;
+  size_t blocks = bytes / (parts * CK_SCALE_BLOCK);
+  while (ck_integer_bytes(parts, blocks) > bytes) blocks--;
+  ck_integer_row row = {.parts = parts, .part_bytes = blocks * CK_SCALE_BLOCK};
+  row.factors = parts * row.part_bytes;
+  row.sums = row.factors + (blocks + 15) / 16 * 64;
+  return row;
+}
+
 // Bytes of one prepared token of a kind. An odd number of cache lines per row, so that rows do
 // not fall on the same cache sets.
 static inline size_t ck_operand_bytes(int32_t kind, size_t columns) {
-  size_t bytes = kind <= CK_OPERAND_ROUNDED ? (columns + 15) / 16 * 64 : (columns + 63) / 64 * 128;
+  if (kind >= CK_OPERAND_INTEGER1)
+    return ck_integer_bytes(
+        (size_t)(kind - CK_OPERAND_INTEGER1) + 1, (columns + CK_SCALE_BLOCK - 1) / CK_SCALE_BLOCK);
+  int floats = kind <= CK_OPERAND_ROUNDED || kind == CK_OPERAND_GRID;
+  size_t bytes = floats ? (columns + 15) / 16 * 64 : (columns + 63) / 64 * 128;
   if (kind == CK_OPERAND_SPLIT_BFLOAT16 || kind == CK_OPERAND_SPLIT_PAIR)
     bytes = (columns + 255) / 256 * 512;
   bytes += bytes / 64 % 2 == 0 ? 64 : 0;
