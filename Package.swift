@@ -58,8 +58,7 @@ let package = Package(
     module("Conversion", imports: ["Tensors", "JSONScanning"]),
     module("ImageProcessing", imports: ["ModelConfiguration", "CImageCodecs"]),
     module("ImageFetching", imports: ["CCurl"]),
-    module(
-      "Quantization", imports: ["Tensors", "Kernels", "ModelConfiguration", "JSONScanning"]),
+    module("Quantization", imports: ["Tensors", "Kernels", "JSONScanning"]),
 
     // Model and policy.
     module(
@@ -149,7 +148,10 @@ let package = Package(
     tests("ImageFetchingTests", imports: ["ImageFetching", "TestSupport"]),
     tests(
       "QuantizationTests",
-      imports: ["Quantization", "Kernels", "ModelConfiguration", "Tensors", "TestSupport"]),
+      imports: [
+        "Quantization", "JSONScanning", "Kernels", "ModelConfiguration", "Step3Model", "Tensors",
+        "TestSupport",
+      ]),
     tests(
       "DisaggregationTests",
       imports: [

@@ -1,5 +1,5 @@
 package import KVCaching
-import Kernels
+package import Kernels
 import ModelConfiguration
 package import Step3Model
 import Tensors
@@ -38,7 +38,7 @@ package struct ModelRuntime: ~Copyable {
   /// - Parameter makeService: Makes the feed-forward half where other processes compute it.
   package init(
     _ folder: borrowing ModelFolder, options: EngineOptions, logitRowLimit: Int,
-    through makeService: FeedForwardFactory? = nil
+    recorder: InputRecorder? = nil, through makeService: FeedForwardFactory? = nil
   ) throws(InferenceError) {
     let text = folder.configuration.text
     let context = options.contextLength ?? text.contextLength
@@ -46,8 +46,12 @@ package struct ModelRuntime: ~Copyable {
       throw .contextTooLong(requested: context, contextLength: text.contextLength)
     }
     let kernels: KernelSet
-    do { kernels = try KernelSet.select(options.kernels) } catch { throw .kernels(error) }
-    let compute = Compute(kernels: kernels, team: WorkTeam(workerCount: options.threads))
+    do {
+      kernels = try KernelSet.select(options.kernels).limited(
+        to: ModelLoader.formats(of: folder.files))
+    } catch { throw .kernels(error) }
+    var compute = Compute(kernels: kernels, team: WorkTeam(workerCount: options.threads))
+    compute.recorder = recorder
     let weightByteCount = folder.textByteCount
     let activation = options.resolvedActivation(weightByteCount: weightByteCount)
     let layout = CachePlan(options: options, text: text, activation: activation)

@@ -1,5 +1,5 @@
 import KVCaching
-import Kernels
+package import Kernels
 import ModelConfiguration
 import Step3Model
 import Tensors
@@ -13,16 +13,19 @@ package struct ScoringSession: ~Copyable {
   package private(set) var tokenCount = 0
   private let blockTable: [Int32]
 
-  /// A session for up to `contextLength` tokens of the model in `folder`.
+  /// A session for up to `contextLength` tokens of the model in `folder`; `recorder` is told the
+  /// inputs of matrices.
   package init(
-    _ folder: borrowing ModelFolder, options: EngineOptions, contextLength: Int
+    _ folder: borrowing ModelFolder, options: EngineOptions, contextLength: Int,
+    recorder: InputRecorder? = nil
   ) throws(InferenceError) {
     var options = options
     options.contextLength = contextLength
     let blockCount = (contextLength + options.blockSize - 1) / options.blockSize
     options.cacheBlockCount = blockCount
     runtime = try ModelRuntime(
-      folder, options: options, logitRowLimit: min(32, options.batchedTokenLimit))
+      folder, options: options, logitRowLimit: min(32, options.batchedTokenLimit),
+      recorder: recorder)
     blockTable = (0..<Int32(blockCount)).map { $0 }
   }
 

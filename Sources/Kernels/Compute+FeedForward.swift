@@ -81,6 +81,7 @@ extension Compute {
       return
     }
     prepareInput(x, hidden, shared, experts, &scratch)
+    if let recorder { record(x, hidden, shared, experts, scratch.plan, recorder) }
     makeTasks(shared, experts, sliceCount, &scratch)
     gateAndUp(&scratch)
     downAndCombine(
@@ -108,6 +109,28 @@ extension Compute {
         forEachRange(copies.count, grain: grain) { range, _ in
           for index in range {
             writer.copy(Int(copies[index].token), to: Int(copies[index].row))
+          }
+        }
+      }
+    }
+  }
+
+  /// Tells the recorder which tokens meet which expert's gate and up.
+  private func record(
+    _ x: borrowing Buffer<Float>, _ hidden: Int, _ shared: SwiGLU?, _ experts: [SwiGLU],
+    _ plan: ExpertPlan, _ recorder: InputRecorder
+  ) {
+    unsafe x.withUnsafePointer { x in
+      for run in plan.runs {
+        let expert = plan.weights(of: run, shared, experts)
+        var tokens = Array(run.inputRow..<run.inputRow + run.count)
+        for copy in plan.copies where tokens.contains(Int(copy.row)) {
+          tokens[Int(copy.row) - run.inputRow] = Int(copy.token)
+        }
+        for token in tokens {
+          for matrix in [expert.gateProjection, expert.upProjection] {
+            unsafe recorder.add(
+              x + token * hidden, 0..<hidden, of: hidden, matrix: matrix.values.base)
           }
         }
       }
@@ -198,6 +221,7 @@ extension Compute {
     for token in job.tokens {
       let at = (token - token0) * count
       unsafe table.pointee.swiglu(row, gate + at, up + at, count)
+      unsafe recorder?.add(row, job.rows, of: run.width, matrix: run.down.values)
       unsafe writer.prepare(run.firstSlot + token, row, job.rows, of: run.width)
     }
   }

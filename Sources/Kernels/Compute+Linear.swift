@@ -37,7 +37,11 @@ extension Compute {
     precondition(input.kernels == kernels, "the input was made for other kernels")
     let grain = max(1, 65_536 / input.columns)
     let count = input.tokenCount
+    let (recorder, address, columns) = (recorder, input.address, input.columns)
     unsafe x.withUnsafePointer { base in
+      unsafe recorder?.prepare(address, tokenCount: count, columns: columns) {
+        unsafe source(base, $0)
+      }
       input.withWriter { writer in
         forEachRange(count, grain: grain) { tokens, _ in
           for token in tokens { unsafe writer.prepare(token, source(base, token)) }
@@ -61,6 +65,7 @@ extension Compute {
       input.columns == weights.columns,
       "\(input.columns) activations do not fit [\(weights.rows), \(weights.columns)]")
     if tokens == 0 { return }
+    recorder?.multiply(weights.values, input.address)
     precondition(
       offset >= 0 && stride >= weights.rows
         && offset + (tokens - 1) * stride + weights.rows <= output.count,

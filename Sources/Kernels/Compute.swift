@@ -12,6 +12,8 @@ package struct Compute: Sendable {
   /// The threads.
   package let team: WorkTeam
   let scratch: Scratch
+  /// Where the inputs of matrix products are recorded; nil outside of calibration.
+  package var recorder: InputRecorder?
 
   /// Bundles kernels with a team.
   package init(kernels: KernelSet, team: WorkTeam) {

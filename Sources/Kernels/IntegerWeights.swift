@@ -27,7 +27,8 @@ package struct IntegerFactors: Sendable {
   }
 
   let type: ElementType
-  let grouping: Grouping
+  /// How many columns share a factor.
+  package let grouping: Grouping
   let factors: ByteRegion
   let zeros: ByteRegion?
   // Where this view begins and how far its rows are apart; a view of rows or columns keeps the

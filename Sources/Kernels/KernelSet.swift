@@ -51,6 +51,15 @@ package struct KernelSet: Sendable {
   nonisolated(unsafe) let table: UnsafePointer<ck_kernels>
   /// The name of the set: "avx512", "avx2", "neon" or "reference".
   package let name: String
+  /// The formats of weights that activations are prepared for, all unless narrowed.
+  package private(set) var formats = WeightMatrix.FormatSet.all
+
+  /// The same set for a model whose matrices have these formats only.
+  package func limited(to formats: WeightMatrix.FormatSet) -> KernelSet {
+    var copy = self
+    copy.formats = formats
+    return copy
+  }
 
   private init(table: UnsafePointer<ck_kernels>) {
     unsafe self.table = table

@@ -48,6 +48,7 @@ package struct LinearInput: ~Copyable, Sendable {
     maxColumns = shapes.map(\.columns).max() ?? 0
     var kinds: [Int32] = []
     var offsets = [0]
+    let formats = formats.intersection(kernels.formats)
     for format in WeightMatrix.Format.allCases where formats.contains(format) {
       let kind = kernels.operandKind(format, activation)
       if kinds.contains(kind) { continue }
@@ -59,6 +60,9 @@ package struct LinearInput: ~Copyable, Sendable {
     self.offsets = offsets
     memory = Buffer(count: offsets[offsets.count - 1])
   }
+
+  /// Where its memory is: the name under which a recorder knows it.
+  var address: Int { unsafe memory.withUnsafePointer { Int(bitPattern: $0) } }
 
   /// Takes on a shape, for products with matrices of `formats`.
   mutating func reshape(

@@ -39,7 +39,7 @@ extension Step3Configuration {
     architecture = try Self.architecture(top)
     top.note("architectures", "[\"\(architecture)\"]", .file)
     let isTextOnly = architecture == "Step3TextForCausalLM"
-    try Self.checkQuantization(top)
+    try checkQuantization(top)
 
     // Text-only checkpoints may be flat; the nested form wins where both could be meant.
     let nested = top.value("text_config")
@@ -85,23 +85,6 @@ extension Step3Configuration {
     case nil:
       throw .otherArchitecture(
         path: top.path, found: "an unnamed model (neither architectures nor model_type is given)")
-    }
-  }
-
-  /// Block-FP8 is decided per tensor by its companion; here only what could not be run is refused.
-  private static func checkQuantization(_ top: ConfigurationReader) throws(ConfigurationError) {
-    guard let json = top.value("quantization_config") else { return }
-    let reader = ConfigurationReader(
-      path: top.path, prefix: "quantization_config.", object: json)
-    let method = try reader.string("quant_method") ?? "none"
-    guard method == "fp8" else {
-      throw reader.unsupported("quant_method", method, "known is fp8 (block-wise E4M3)")
-    }
-    if let block = try reader.integers("weight_block_size"), block != [128, 128] {
-      throw reader.unsupported("weight_block_size", "\(block)", "known is [128, 128]")
-    }
-    if let format = try reader.string("fmt"), format != "e4m3" {
-      throw reader.unsupported("fmt", format, "known is e4m3")
     }
   }
 

@@ -9,7 +9,7 @@ package struct ModelLoader {
   let configuration: TextConfiguration
   let names: WeightNames
   /// Every tensor that the network uses; what is left over is reported by `unusedNames`.
-  private(set) var used: Set<String> = []
+  var used: Set<String> = []
 
   /// Looks at the names only.
   package init(files: CheckpointFiles, configuration: TextConfiguration) {
@@ -126,46 +126,5 @@ package struct ModelLoader {
     _ name: String, rows: Int, columns: Int
   ) throws(SafetensorsError) -> [WeightMatrix] {
     try weights(name, leading: [configuration.expertCount], rows: rows, columns: columns)
-  }
-
-  /// One matrix, or one for each index of a leading dimension. Whether it is block-FP8 is decided
-  /// by the companion's presence and never by the name.
-  private mutating func weights(
-    _ name: String, leading: [Int], rows: Int, columns: Int
-  ) throws(SafetensorsError) -> [WeightMatrix] {
-    let tensor = try files.tensor(name, shape: leading + [rows, columns])
-    used.insert(name)
-    let slices = leading.isEmpty ? [tensor] : (0..<leading[0]).map { tensor.slice($0) }
-    func wrongType(_ expected: String) -> SafetensorsError {
-      .wrongElementType(
-        tensor: name, path: files.path(of: name), found: tensor.elementType.rawValue,
-        expected: expected)
-    }
-    let companion = name + WeightNames.scaleSuffix
-    switch (tensor.elementType, files[companion]) {
-    case (.bfloat16, nil):
-      return slices.map { .bfloat16($0.bytes, rows: rows, columns: columns) }
-    case (.float32, nil):
-      return slices.map { .float32($0.bytes, rows: rows, columns: columns) }
-    case (.float8E4M3, _):
-      let blocks = [(rows + 127) / 128, (columns + 127) / 128]
-      let scales = try files.tensor(companion, shape: leading + blocks)
-      used.insert(companion)
-      let scaleSlices = leading.isEmpty ? [scales] : (0..<leading[0]).map { scales.slice($0) }
-      var matrices: [WeightMatrix] = []
-      for (values, scale) in zip(slices, scaleSlices) {
-        guard let factors = scale.float32Bytes() else {
-          throw .wrongElementType(
-            tensor: companion, path: files.path(of: companion),
-            found: scale.elementType.rawValue, expected: "F32 or BF16")
-        }
-        matrices.append(
-          .e4m3(values.bytes, scaleInverse: factors, rows: rows, columns: columns))
-      }
-      return matrices
-    case (_, nil):
-      throw wrongType("BF16, F32 or F8_E4M3 with a \(WeightNames.scaleSuffix) companion")
-    case (_, _?): throw wrongType("F8_E4M3, since \(companion) is there")
-    }
   }
 }

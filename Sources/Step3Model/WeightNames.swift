@@ -17,11 +17,32 @@ package struct WeightNames: Sendable {
   package static let nestedEmbedding = nestedPrefix + "embed_tokens.weight"
   /// The name suffix of the block scales of an E4M3 tensor; they multiply.
   package static let scaleSuffix = "_scale_inv"
+  /// The name suffix of INT4's packed elements, as compressed-tensors has it; INT8 elements keep
+  /// the plain name.
+  package static let packedSuffix = "_packed"
+  /// The name suffix of the factors of INT8 and INT4; they multiply.
+  package static let factorSuffix = "_scale"
+  /// The name suffix of INT4's zero points.
+  package static let zeroPointSuffix = "_zero_point"
+  /// The name suffix of the shape before packing.
+  package static let shapeSuffix = "_shape"
+  /// The name suffix of the order of columns that some tools store, which is not supported.
+  static let columnOrderSuffix = "_g_idx"
   /// Name beginnings of tensors that belong to the vision tower and the projector.
   package static let visionPrefixes = [
     "vision_model.", "vit_downsampler", "vit_large_projector", "model.vision_model.",
     "model.vit_downsampler", "model.vit_large_projector",
   ]
+
+  /// Whether a tensor is a projection of a text layer: one that may be stored with fewer bits.
+  /// Embeddings, norms, routers, the output head and the vision tower are not.
+  package static func isProjection(_ name: String) -> Bool {
+    let projections = [
+      "q_proj", "wq", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    ]
+    return name.contains(".layers.") && !visionPrefixes.contains { name.hasPrefix($0) }
+      && projections.contains { name.hasSuffix(".\($0).weight") }
+  }
 
   var embedding: String { prefix + "embed_tokens.weight" }
   var finalNorm: String { prefix + "norm.weight" }

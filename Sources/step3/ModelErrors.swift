@@ -26,7 +26,7 @@ extension SafetensorsError: CommandError {
     case .noWeights: "no_weights"
     case .truncatedHeader, .outOfRange: "truncated_file"
     case .missingTensor, .notInShard: "missing_tensor"
-    case .wrongShape, .wrongElementType, .unknownElementType: "wrong_tensor"
+    case .wrongShape, .wrongElementType, .unknownElementType, .wrongQuantization: "wrong_tensor"
     case .absurdHeaderLength, .malformedHeader, .malformedEntry, .sizeMismatch, .overlap,
       .duplicate, .malformedIndex:
       "malformed_file"

@@ -6,8 +6,9 @@ import Tensors
 /// Flags that every command which runs a model understands.
 enum ModelFlags {
   static let dtype = Flag.choice(
-    "dtype", ["auto", "bfloat16", "float32"], default: "auto",
-    help: "precision of activations; auto is float32 for checkpoints below 1 GiB")
+    "dtype", ["auto", "bfloat16", "float32", "int8"], default: "auto",
+    help: "precision of activations; auto is float32 for checkpoints below 1 GiB; int8 halves the "
+      + "arithmetic of INT8 and INT4 weights, less exactly")
   static let cacheType = Flag.choice(
     "kv-cache-dtype", ["auto", "bf16", "f32"], default: "auto",
     help: "element type of the KV cache; auto follows --dtype")

@@ -13,6 +13,7 @@ struct Step3Command {
       ChatCommand.self,
       InspectCommand.self,
       ConvertCommand.self,
+      QuantizeCommand.self,
       TokenizeCommand.self,
       ChatTemplateCommand.self,
       ScoreCommand.self,

@@ -83,7 +83,8 @@ struct IntegerCase: Sendable, CustomTestStringConvertible {
     IntegerCase(format: .int8, grouping: .row, rows: 9, columns: 16_500, tokens: 2),
     IntegerCase(format: .int8, grouping: .columns(32), rows: 11, columns: 288, tokens: 20),
     IntegerCase(
-      format: .int8, grouping: .columns(64), factorType: .float16, rows: 6, columns: 576, tokens: 5),
+      format: .int8, grouping: .columns(64), factorType: .float16, rows: 6, columns: 576,
+      tokens: 5),
     IntegerCase(format: .int8, grouping: .columns(128), rows: 21, columns: 2176, tokens: 1),
     IntegerCase(format: .int4, grouping: .columns(32), rows: 1, columns: 32, tokens: 1),
     IntegerCase(
@@ -125,7 +126,7 @@ private func product(
 ) -> [UInt32] {
   var input = LinearInput(
     kernels: compute.kernels, activation: activation, maxTokens: tokens,
-    maxColumns: weights.columns, formats: [weights.format])
+    maxColumns: weights.columns, formats: weights.formats)
   let source = Buffer<Float>(x)
   compute.prepare(&input, from: source, rowCount: tokens, columns: weights.columns)
   var output = Buffer<Float>(count: tokens * weights.rows)

@@ -94,7 +94,14 @@ struct TestMatrix {
         region(codes, offset: offset), scaleInverse: region(bytes(scales), offset: offset),
         rows: rows, columns: columns)
     case .int8, .int4:
-      preconditionFailure("integers have a matrix of their own: TestIntegerMatrix")
+      // INT4 has whole groups only; other widths take INT8.
+      let isFour = format == .int4 && columns % 32 == 0
+      let matrix = TestIntegerMatrix(
+        IntegerCase(
+          format: isFour ? .int4 : .int8, grouping: isFour ? .columns(32) : .row,
+          hasZeros: isFour, rows: rows, columns: columns, tokens: 1, offset: offset),
+        using: &numbers)
+      (weights, values) = (matrix.weights, matrix.values)
     }
   }
 }

@@ -15,6 +15,7 @@
 
 #include "ckaffinity.h"
 #include "ckprobes.h"
+#include "ckrounding.h"
 #include "ckvision.h"
 
 #define CK_SENDABLE __attribute__((swift_attr("@Sendable")))

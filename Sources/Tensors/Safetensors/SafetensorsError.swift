@@ -32,6 +32,8 @@ package enum SafetensorsError: Error, Equatable, Sendable {
   case wrongShape(tensor: String, path: String, expected: [Int], found: [Int])
   /// A tensor has an element type that cannot be used in its place.
   case wrongElementType(tensor: String, path: String, found: String, expected: String)
+  /// A quantised tensor and its companions do not fit together, or not these kernels.
+  case wrongQuantization(tensor: String, path: String, reason: String)
 }
 
 extension SafetensorsError: CustomStringConvertible {
@@ -72,6 +74,8 @@ extension SafetensorsError: CustomStringConvertible {
       "\(path): tensor \(tensor) has shape \(found), config.json demands \(expected)"
     case .wrongElementType(let tensor, let path, let found, let expected):
       "\(path): tensor \(tensor) is \(found), usable here: \(expected)"
+    case .wrongQuantization(let tensor, let path, let reason):
+      "\(path): quantised tensor \(tensor): \(reason)"
     }
   }
 }
