@@ -197,6 +197,8 @@ extension WeightMatrix {
       case .float32: put(value().bitPattern, &bytes)
       case .bfloat16: put(bfloat16Bits(value()), &bytes)
       case .e4m3: bytes.append(e4m3Code(value() * 200))
+      case .int8: bytes.append(UInt8(truncatingIfNeeded: generator.next() >> 40))
+      case .int4: preconditionFailure("INT4 goes through the same code as INT8")
       }
     }
     let region = ByteRegion(copying: bytes)
@@ -210,6 +212,14 @@ extension WeightMatrix {
       }
       return .e4m3(
         region, scaleInverse: ByteRegion(copying: factors), rows: rows, columns: columns)
+    case .int8, .int4:
+      var factors: [UInt8] = []
+      for _ in 0..<rows { put(gain / 128, &factors) }
+      return .int8(
+        region,
+        IntegerFactors(
+          ByteRegion(copying: factors), .float32, .row, rows: rows, columns: columns),
+        rows: rows, columns: columns)
     }
   }
 
