@@ -204,7 +204,7 @@ struct Section {
     }
     for key in object.keys where !keys.contains(key) {
       throw .unknownKey(
-        path: path, place: place, key: key, nearest: nearest(to: key, among: keys))
+        path: path, place: place, key: key, nearest: nearestName(to: key, among: keys))
     }
     self.path = path
     self.place = place
@@ -243,7 +243,7 @@ struct Section {
     guard let text = try string(key) else { return nil }
     if let choice = Choice(rawValue: text) { return choice }
     let all = Choice.allCases.map(\.rawValue)
-    let hint = nearest(to: text, among: all).map { "; did you mean \"\($0)\"?" } ?? ""
+    let hint = nearestName(to: text, among: all).map { "; did you mean \"\($0)\"?" } ?? ""
     throw failure(key, "must be one of \(all.joined(separator: ", "))\(hint)")
   }
 

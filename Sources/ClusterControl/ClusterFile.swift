@@ -1,3 +1,5 @@
+import JSONScanning
+
 /// A cluster as its file describes it: who is in it, who holds what, and how they talk.
 ///
 /// Everything that a process must know before it meets its peers; every process of a cluster reads
@@ -36,7 +38,7 @@ package struct ClusterFile: Sendable, Equatable {
   package func node(_ id: String) throws(ClusterFileError) -> ClusterNode {
     if let node = nodes.first(where: { $0.id == id }) { return node }
     let known = nodes.map(\.id)
-    throw .unknownNode(path: path, id: id, known: known, nearest: nearest(to: id, among: known))
+    throw .unknownNode(path: path, id: id, known: known, nearest: nearestName(to: id, among: known))
   }
 
   /// The node called `id`, which must have this role.
@@ -134,26 +136,4 @@ package struct ClusterTimeouts: Sendable, Equatable {
   package var hold = Duration.zero
 
   package init() {}
-}
-
-/// The candidate that is near to what was written, if any.
-func nearest(to word: String, among candidates: [String]) -> String? {
-  let given = Array(word.lowercased())
-  let ranked = candidates.map { (name: $0, distance: edits(given, Array($0.lowercased()))) }
-  guard let best = ranked.min(by: { $0.distance < $1.distance }) else { return nil }
-  return best.distance <= max(2, given.count / 3) ? best.name : nil
-}
-
-/// Insertions, deletions and substitutions that turn one spelling into the other.
-private func edits(_ left: [Character], _ right: [Character]) -> Int {
-  var previous = Array(0...right.count)
-  for (row, character) in left.enumerated() {
-    var current = [row + 1]
-    for (column, other) in right.enumerated() {
-      let substitution = previous[column] + (character == other ? 0 : 1)
-      current.append(min(substitution, previous[column + 1] + 1, current[column] + 1))
-    }
-    previous = current
-  }
-  return previous[right.count]
 }

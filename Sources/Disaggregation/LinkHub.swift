@@ -66,8 +66,7 @@ package final class LinkHub<T: Transport> {
   /// Whether silence of peers is looked into: by those that wait for answers.
   private let watchesPeers: Bool
   private var lastPoll: Duration
-  private var events: [LinkEvent] = []
-  private var nextIndex = 0
+  private var events = EventBacklog<LinkEvent>()
 
   /// A hub without links.
   package init(
@@ -106,15 +105,7 @@ package final class LinkHub<T: Transport> {
   }
 
   /// The next event for the exchange.
-  package func nextEvent() -> LinkEvent? {
-    guard nextIndex < events.count else {
-      events.removeAll(keepingCapacity: true)
-      nextIndex = 0
-      return nil
-    }
-    nextIndex += 1
-    return events[nextIndex - 1]
-  }
+  package func nextEvent() -> LinkEvent? { events.popFirst() }
 
   /// Waits for something to happen, for a deadline of the links, or for `deadline`.
   package func wait(until deadline: Duration) {

@@ -220,8 +220,7 @@ package final class LoopbackTransport: Transport {
   private var wires: [LinkID: LoopbackWire] = [:]
   private var links: [ObjectIdentifier: LinkID] = [:]
   private var arrivals: [ArrivalID: Arrival] = [:]
-  private var events: [TransportEvent] = []
-  private var nextIndex = 0
+  private var events = EventBacklog<TransportEvent>()
   private var lastLink: UInt32 = 0
   private var lastArrival: UInt64 = 0
 
@@ -317,19 +316,11 @@ package final class LoopbackTransport: Transport {
   }
 
   /// The oldest event not yet told.
-  package func nextEvent() -> TransportEvent? {
-    guard nextIndex < events.count else {
-      events.removeAll(keepingCapacity: true)
-      nextIndex = 0
-      return nil
-    }
-    nextIndex += 1
-    return events[nextIndex - 1]
-  }
+  package func nextEvent() -> TransportEvent? { events.popFirst() }
 
   /// Spins, then sleeps.
   package func wait(until deadline: Duration) {
-    if nextIndex < events.count { return }
+    if !events.isEmpty { return }
     if mailbox.bell.isRung {
       // Consumes the ring, so that the next wait sleeps.
       mailbox.bell.wait(.zero)

@@ -4,7 +4,7 @@ package import Tensors
 /// What one process holds of a layer's feed-forward half: a range of slices, and of those all
 /// experts, or a subtree of the routed ones, or the shared one.
 ///
-/// Shares compute partial sums that `PartialSums` adds to the very bits that one process
+/// Shares compute partial sums that add up, over the same trees, to the very bits that one process
 /// would have computed.
 package struct FeedForwardShare: Sendable {
   /// Which experts a share holds.
@@ -72,15 +72,6 @@ package struct FeedForwardShare: Sendable {
   /// P, the partial sums that it has for each token: one where it holds all experts, otherwise one
   /// for each of its slices, since slices are added last.
   package var planeCount: Int { experts == .all ? 1 : slices.count }
-
-  /// What each plane is, in order.
-  package var parts: [PartialSums.Part] {
-    switch experts {
-    case .all: [.all(slices: slices)]
-    case .shared: slices.map { .shared(slice: $0) }
-    case .routed(let range): slices.map { .routed(range, slice: $0) }
-    }
-  }
 
   /// Computes the partial sums of `tokenCount` rows; rows that visit none of the experts are zero.
   ///

@@ -37,8 +37,7 @@ package final class UCXTransport: Transport {
   private var links: [LinkID: Link] = [:]
   private var linkOf: [EndpointKey: LinkID] = [:]
   private var arrivals: [ArrivalID: Arrival] = [:]
-  private var events: [TransportEvent] = []
-  private var nextIndex = 0
+  private var events = EventBacklog<TransportEvent>()
   private var lastLink: UInt32 = 0
   private var lastArrival: UInt64 = 0
   /// Links that are not simply open: looked after in every `progress`.
@@ -234,15 +233,7 @@ package final class UCXTransport: Transport {
   }
 
   /// What happened next.
-  package func nextEvent() -> TransportEvent? {
-    guard nextIndex < events.count else {
-      events.removeAll(keepingCapacity: true)
-      nextIndex = 0
-      return nil
-    }
-    nextIndex += 1
-    return events[nextIndex - 1]
-  }
+  package func nextEvent() -> TransportEvent? { events.popFirst() }
 
   /// Waits as the settings say.
   package func wait(until deadline: Duration) {
@@ -255,7 +246,7 @@ package final class UCXTransport: Transport {
     }
     while true {
       progress()
-      if nextIndex < events.count || bell.takeRing() { return }
+      if !events.isEmpty || bell.takeRing() { return }
       let time = now
       if time >= deadline { return }
       if time - began < spinLimit {

@@ -37,7 +37,7 @@ struct ConvertCommand: Command {
     let source = arguments.argument("SOURCE") ?? ""
     let directory = arguments.argument("DIR") ?? ""
     let converter = try Converter(path: source, options: options(arguments))
-    let reporter = Reporter(log: arguments.log)
+    let reporter = ConversionProgress("convert", log: arguments.log)
     let report = try converter.run(to: directory) { piece, total in
       reporter.advance(by: piece, of: total)
     }
@@ -94,20 +94,4 @@ struct ConvertCommand: Command {
         }),
     ]
   }
-}
-
-/// Starts a progress report with the first piece, when the total is known.
-private final class Reporter {
-  private let log: Log
-  private var reporter: ProgressReporter?
-
-  init(log: Log) { self.log = log }
-
-  func advance(by piece: Int, of total: Int) {
-    let current = reporter ?? ProgressReporter("convert", byteCount: total, log: log)
-    reporter = current
-    current.advance(by: piece)
-  }
-
-  func finish() { reporter?.finish() }
 }

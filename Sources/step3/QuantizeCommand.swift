@@ -56,7 +56,7 @@ struct QuantizeCommand: Command {
     let quantizer = try Quantizer(
       source: folder.files, options: options, names: names,
       team: WorkTeam(workerCount: arguments.threads), importance: importance)
-    let reporter = Reporter(log: arguments.log)
+    let reporter = ConversionProgress("quantize", log: arguments.log)
     let report = try quantizer.run(to: directory) { piece, total in
       reporter.advance(by: piece, of: total)
     }
@@ -166,20 +166,4 @@ private enum QuantizeText {
   private static func percent(_ share: Double) -> String {
     String(format: "%.2f %%", 100 * share)
   }
-}
-
-/// Starts a progress report with the first piece, when the total is known.
-private final class Reporter {
-  private let log: Log
-  private var reporter: ProgressReporter?
-
-  init(log: Log) { self.log = log }
-
-  func advance(by piece: Int, of total: Int) {
-    let current = reporter ?? ProgressReporter("quantize", byteCount: total, log: log)
-    reporter = current
-    current.advance(by: piece)
-  }
-
-  func finish() { reporter?.finish() }
 }

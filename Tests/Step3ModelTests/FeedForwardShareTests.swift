@@ -92,14 +92,14 @@ private struct Case: ~Copyable {
     }
     var isDense = false
     if case .dense = layer { isDense = true }
-    var sums = PartialSums(
+    let sums = PartialSums(
       planes: names, sliceCount: layer.sliceCount, expertCount: isDense ? 0 : Self.expertCount)
     #expect(sums.isComplete)
-    var y = Buffer<Float>(count: size)
-    sums.combine(
-      planes, experts: routing.experts, expertsPerToken: Self.choices, tokenCount: Self.tokens,
-      hiddenSize: Self.hidden, compute: compute, into: &y)
-    return y.array(0..<size).map(\.bitPattern)
+    return (0..<size).map { index in
+      let first = index / Self.hidden * Self.choices
+      let chosen = (0..<Self.choices).map { Int(routing.experts[first + $0]) }
+      return sums.sum(experts: chosen) { planes[$0 * size + index] }.bitPattern
+    }
   }
 }
 
