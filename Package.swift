@@ -156,7 +156,8 @@ let package = Package(
       "DisaggregationTests",
       imports: [
         "Disaggregation", "DisaggregationTestSupport", "JSONScanning", "Step3Model",
-        "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport",
+        "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport", "Inference",
+        "Sampling", "Scheduling",
       ]),
     tests(
       "UCXTransportTests",

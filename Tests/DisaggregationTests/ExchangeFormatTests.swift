@@ -44,9 +44,12 @@ struct ExchangeFormatTests {
     #expect(try cosine(.tensorParallel(expertCount: 8, count: 4), .bfloat16) >= 0.9999)
   }
 
-  @Test("E4M3 activations and BF16 results stay within a cosine of 0.99 on random weights")
+  /// Random weights carry every rounding on in full: on trained ones 0.999 is kept (docs/afd.md).
+  @Test("E4M3 activations and BF16 results stay within a cosine of 0.997 on random weights")
   func fast() throws {
-    #expect(try cosine(.expertParallel(expertCount: 8, count: 2), .fast) >= 0.99)
+    #expect(try cosine(.whole(expertCount: 8), .fast) >= 0.997)
+    #expect(try cosine(.expertParallel(expertCount: 8, count: 2), .fast) >= 0.997)
+    #expect(try cosine(.tensorParallel(expertCount: 8, count: 4), .fast) >= 0.997)
   }
 
   @Test("E4M3 codes are the nearest, ties to even, all 256 of them fixed points")

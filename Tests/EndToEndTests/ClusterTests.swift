@@ -14,6 +14,17 @@ struct ClusterTests {
       ("1A2F by slices", 1, [["slice": "0/2"], ["slice": "1/2"]], false),
       ("2A1F", 2, [[:]], false),
       ("2A2F behind the gateway", 2, [["experts": "0-2"], ["experts": "3-5"]], true),
+      ("3A2F by experts", 3, [["experts": "0-1"], ["experts": "2-5"]], false),
+      ("3A2F by slices", 3, [["slice": "0/2"], ["slice": "1/2"]], false),
+      ("2A4F by slices", 2, (0..<4).map { ["slice": "\($0)/4"] }, false),
+      ("2A4F by experts", 2, ["0", "1-2", "3", "4-5"].map { ["experts": $0] }, false),
+      (
+        "2A4F by experts and slices", 2,
+        [
+          ["experts": "0-3", "slice": "0/2"], ["experts": "0-3", "slice": "1/2"],
+          ["experts": "4-5", "slice": "0/2"], ["experts": "4-5", "slice": "1/2"],
+        ], false
+      ),
     ] as [(String, Int, [[String: String]], Bool)])
   func equal(name: String, attention: Int, parts: [[String: String]], gateway: Bool) async throws {
     let cluster = try ClusterHarness(
