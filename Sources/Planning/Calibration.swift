@@ -43,13 +43,24 @@ package struct MachineProbe: Sendable {
   }
 
   /// The entry that a planner and `bench predict` use.
+  ///
+  /// A fitted share at its ceiling says that the limits were measured while the machine was busier
+  /// than during the runs: then the entry says so.
   package func hardware(efficiency: MeasuredEfficiency? = nil) -> Hardware {
-    Hardware(
+    var doubts = isNICMeasured ? [] : ["network bandwidth was given, not measured"]
+    let fitted = [
+      efficiency?.attentionBandwidth, efficiency?.attentionFlops, efficiency?.linearBandwidth,
+      efficiency?.linearFlops,
+    ]
+    if fitted.contains(where: { ($0 ?? 0) > 0.99 * Calibration.ceiling }) {
+      doubts.append("the runs were faster than the limits allow: calibrate on a quiet machine")
+    }
+    return Hardware(
       measured: name, memoryByteCount: memoryByteCount, bandwidth: bandwidth, bf16Peak: bf16Peak,
       int8Peak: int8Peak, nicBandwidth: nicBandwidth,
       price: price.map { HourlyPrice(usdPerHour: $0, date: date) },
       source: "measured on this machine, \(date)",
-      doubts: isNICMeasured ? [] : ["network bandwidth was given, not measured"],
+      doubts: doubts,
       efficiency: efficiency
         ?? MeasuredEfficiency(
           attentionBandwidth: attentionBandwidth, attentionFlops: attentionFlops,
@@ -60,6 +71,9 @@ package struct MachineProbe: Sendable {
 
 /// Fits the shares of a machine to a few measured runs: one calibration for all predictions.
 package enum Calibration {
+  /// The largest share of a limit that a fit may claim; above 1, for limits are measured, too.
+  static let ceiling = 1.2
+
   /// Efficiencies with which the runs are predicted best, starting from what kernels reached.
   ///
   /// A pattern search on the logarithms: five numbers, each moved up and down by a shrinking
@@ -101,7 +115,7 @@ package enum Calibration {
         for move in [factor, 1 / factor] {
           var trial = best
           trial[index] *= move
-          let limit = index < 4 ? 1.2 : 1e-2
+          let limit = index < 4 ? ceiling : 1e-2
           guard trial[index] <= limit, trial[index] > 1e-9 else { continue }
           let value = try loss(trial)
           if value < least {

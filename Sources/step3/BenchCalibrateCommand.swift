@@ -1,6 +1,7 @@
 import CommandLineInterface
 import CostModel
 import Foundation
+import JSONScanning
 import Kernels
 import Planning
 import Tensors
@@ -14,7 +15,10 @@ struct BenchCalibrateCommand: Command {
       .string("out", "FILE", required: true, help: "the hardware file to write"),
       .string("name", "NAME", default: "this-machine", help: "how plans will call the machine"),
       .number("hourly-price", "USD", help: "price per hour, needed for plans"),
-      .number("nic-gbps", "X", default: 10, help: "network bandwidth in gigabits per second"),
+      .number("nic-gbps", "X", help: "network bandwidth in gigabits per second (default: 10)"),
+      .string(
+        "links", "FILE",
+        help: "what cluster check --format json said: the slowest link is the network"),
       .byteCount("memory", default: "256MiB", help: "memory to read, far more than the caches"),
       .string(
         "runs", "FILE", repeated: true,
@@ -60,25 +64,46 @@ struct BenchCalibrateCommand: Command {
     let team = WorkTeam(workerCount: arguments.threads)
     let memory = arguments.optionalByteCount("memory") ?? 256 << 20
     let limits = MachineLimits.measure(team: team, byteCount: memory)
+    let links = try linkBandwidth(arguments)
     let benchmark = KernelBenchmark(
       compute: Compute(kernels: kernels, team: team), byteCount: memory, repeats: 5)
     let peak = (limits.peaks[.bfloat16] ?? limits.peaks[.float32])?.median ?? 1e9
     let decode = benchmark.linear(.bfloat16, .bfloat16, rows: nil, columns: 2048, tokens: 1)
     let prefill = benchmark.linear(.bfloat16, .bfloat16, rows: 2048, columns: 2048, tokens: 512)
+    // Few heads over far more keys and values than caches hold: bytes bound it, not arithmetic.
     let cached = try benchmark.attention(
-      .bfloat16, heads: 64, headDimension: 256, rows: 1, positions: 8192)
+      .bfloat16, heads: 4, headDimension: 256, rows: 1, positions: memory / 2048)
     let dense = try benchmark.attention(
       .bfloat16, heads: 64, headDimension: 256, rows: 256, positions: 2048)
     return MachineProbe(
       name: arguments.string("name"),
       memoryByteCount: Double(ProcessInfo.processInfo.physicalMemory),
       bandwidth: limits.read.median, bf16Peak: peak, int8Peak: limits.peaks[.int8]?.median,
-      nicBandwidth: arguments.number("nic-gbps") / 8 * 1e9, isNICMeasured: false,
+      nicBandwidth: links ?? (arguments.optionalNumber("nic-gbps") ?? 10) / 8 * 1e9,
+      isNICMeasured: links != nil,
       linearBandwidth: min(1.2, decode.bytesPerSecond / limits.read.median),
       linearFlops: min(1.2, prefill.operationsPerSecond / peak),
       attentionBandwidth: min(1.2, cached.bytesPerSecond / limits.read.median),
       attentionFlops: min(1.2, dense.operationsPerSecond / peak), price: price,
       date: Date.now.formatted(.iso8601.year().month().day()))
+  }
+}
+
+extension BenchCalibrateCommand {
+  /// Bytes per second of the slowest link in a report of `cluster check`, if one is given.
+  private static func linkBandwidth(_ arguments: ParsedArguments) throws -> Double? {
+    guard let path = arguments.optionalString("links") else { return nil }
+    guard arguments.optionalNumber("nic-gbps") == nil else {
+      throw CommandFailure(
+        .usage, code: "two_networks", "--links and --nic-gbps both give the network; choose one")
+    }
+    let document = try JSONValue(document: PlanningArguments.bytes(of: path), file: path)
+    let rates = document["links"]?.array?.compactMap { $0["bytes_per_second"]?.number } ?? []
+    guard let slowest = rates.min(), slowest > 0 else {
+      throw CostModelError.malformedDocument(
+        file: path, place: "links", fact: "no link with \"bytes_per_second\" is in it")
+    }
+    return slowest
   }
 }
 

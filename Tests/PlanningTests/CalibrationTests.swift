@@ -105,6 +105,11 @@ struct CalibrationTests {
     let read = try HardwareCatalogue(parsing: Array(entry.utf8), file: "hardware.json").entries[0]
     #expect(read.measured?.linearBandwidth == 0.9)
     #expect(try read.hourlyPrice(.mid) == 0.5)
+    let impossible = MeasuredEfficiency(
+      attentionBandwidth: 0.9, attentionFlops: 1.2, linearBandwidth: 0.9, linearFlops: 0.6,
+      overheadPerHalfLayer: 0, head: 0)
+    #expect(probe.hardware(efficiency: impossible).doubts.count == 2)
+    #expect(probe.hardware(efficiency: read.measured).doubts.count == 1)
     let report = try EngineComparison(model: architecture(), hardware: read).report(runs)
     #expect(report.notes[0].hasPrefix("3 configurations"))
     #expect(throws: CostModelError.self) {
