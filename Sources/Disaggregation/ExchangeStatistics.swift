@@ -10,14 +10,25 @@ package struct ShardWork: Hashable, Sendable {
   package var node: Int
   /// The shard.
   package var shard: Int
-  /// The dispatch had landed there.
+  /// The dispatch had come there.
   package var received: Duration
   /// Its layer was begun.
   package var started: Duration
   /// Its layer was done.
   package var finished: Duration
-  /// The answer had landed here.
+  /// The answer was handed to the transport.
+  package var sent: Duration
+  /// The answer had come here.
+  package var arrived: Duration
+  /// It had landed here.
   package var answered: Duration
+  /// Rows that were computed together, those of other dispatches included.
+  package var jobRowCount: Int
+
+  /// Both ways together: differences of one clock each, so that no common one is needed.
+  func transferTime(since submitted: Duration) -> Duration {
+    max(.zero, arrived - submitted - (sent - received))
+  }
 }
 
 /// One micro-batch at one layer.
@@ -150,23 +161,27 @@ package struct ExchangeStatistics: Sendable {
   }
 
   mutating func answered(
-    slot: Int, node: Int, shard: Int, _ stamps: WorkStamps, clockOffset: Int64, byteCount: Int,
-    now: Duration
+    slot: Int, node: Int, shard: Int, _ header: WireHeader, clockOffset: Int64,
+    arrived: Duration, now: Duration
   ) {
+    let stamps = header.stamps
     func own(_ stamp: UInt64) -> Duration {
       .nanoseconds(Int64(clamping: stamp)) - .nanoseconds(clockOffset)
     }
     let work = ShardWork(
       node: node, shard: shard, received: own(stamps.received), started: own(stamps.started),
-      finished: own(stamps.finished), answered: now)
+      finished: own(stamps.finished), sent: own(stamps.sent), arrived: arrived, answered: now,
+      jobRowCount: Int(header.jobRowCount))
     open[slot].work.append(work)
     traffic[node].answerCount += 1
-    traffic[node].receivedByteCount += byteCount
-    // Differences of one clock each, so that they need no common one.
-    let there = Duration.nanoseconds(
-      max(0, Int64(clamping: stamps.sent) - Int64(clamping: stamps.received)))
-    traffic[node].serviceTime += there
-    traffic[node].transferTime += max(.zero, now - open[slot].submitting - there)
+    traffic[node].receivedByteCount += Int(header.payloadByteCount)
+    traffic[node].serviceTime += max(.zero, work.sent - work.received)
+    traffic[node].transferTime += work.transferTime(since: open[slot].submitted)
+  }
+
+  /// When a slot's rows were handed to the transport.
+  func submitted(slot: Int) -> Duration? {
+    open.indices.contains(slot) ? open[slot].submitted : nil
   }
 
   mutating func collecting(slot: Int, now: Duration) {

@@ -52,6 +52,14 @@ private struct SendingAnswer<T: Transport> {
   let since: Duration
 }
 
+/// A dispatch that waits to land.
+private struct UnlandedDispatch {
+  let link: LinkID
+  let header: WireHeader
+  let id: ArrivalID
+  let arrived: Duration
+}
+
 /// A dispatch that has landed.
 private struct WaitingDispatch<T: Transport> {
   let link: LinkID
@@ -78,7 +86,7 @@ package final class FFNWorker<T: Transport> {
   private let options: WorkerOptions
   private var holdings: [Holding<T>] = []
   private var waiting: [WaitingDispatch<T>] = []
-  private var unlanded: [(link: LinkID, header: WireHeader, id: ArrivalID)] = []
+  private var unlanded: [UnlandedDispatch] = []
   private var landings: [ArrivalID: WaitingDispatch<T>] = [:]
   private var sending: [SendToken: SendingAnswer<T>] = [:]
   private var nextToken: UInt64 = 0
@@ -203,13 +211,13 @@ package final class FFNWorker<T: Transport> {
     case .lost(let link, _, _): forget(link)
     case .message(let link, let header, _):
       if header.kind == .bye { hub.close(link) }
-    case .arrived(let link, let header, let id):
+    case .arrived(let link, let header, let id, let time):
       guard header.kind == .dispatch, unlanded.count < options.slotLimit else {
         transport.discard(id)
         hub.close(link)
         return
       }
-      unlanded.append((link, header, id))
+      unlanded.append(UnlandedDispatch(link: link, header: header, id: id, arrived: time))
     case .received(_, let header, let id): received(header, id)
     case .sent(_, let token):
       finishSending(token)
@@ -239,7 +247,8 @@ package final class FFNWorker<T: Transport> {
   /// Lets arrivals land for which there is room; whether there were any.
   private func landWaiting() -> Bool {
     var hasLanded = false
-    while let (link, header, id) = unlanded.first {
+    while let entry = unlanded.first {
+      let (link, header, id) = (entry.link, entry.header, entry.id)
       let checked: Result<(Holding<T>, DispatchLayout), DispatchError> = check(header)
       do throws(TransportError) {
         switch checked {
@@ -253,7 +262,7 @@ package final class FFNWorker<T: Transport> {
           unlanded.removeFirst()
           landings[id] = WaitingDispatch(
             link: link, header: header, holding: holding, layout: layout, block: block,
-            received: transport.now)
+            received: entry.arrived)
           try transport.receive(id, into: landingBlocks.slice(block, layout.byteCount))
         }
       } catch {
@@ -442,7 +451,8 @@ package final class FFNWorker<T: Transport> {
       layer: layer, began: began, ended: ended, rowCount: rowCount,
       dispatchCount: entries.count, waited: entries.map { began - $0.received })
     for (index, entry) in entries.enumerated() {
-      reply(entry, parts[index].target, answered[index], results, began, ended)
+      reply(
+        entry, parts[index].target, answered[index], results, jobRowCount: rowCount, began, ended)
     }
     return true
   }
@@ -471,9 +481,10 @@ package final class FFNWorker<T: Transport> {
 
   private func reply(
     _ entry: WaitingDispatch<T>, _ slice: RegisteredSlice, _ block: Int, _ results: PackedType,
-    _ began: Duration, _ ended: Duration
+    jobRowCount: Int, _ began: Duration, _ ended: Duration
   ) {
     var header = hub.header(.combine)
+    header.jobRowCount = UInt32(jobRowCount)
     header.mapEpoch = entry.header.mapEpoch
     header.shard = entry.header.shard
     header.layer = entry.header.layer

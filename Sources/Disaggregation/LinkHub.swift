@@ -26,8 +26,8 @@ package enum LinkEvent: Equatable, Sendable {
   case lost(LinkID, PeerNode, LinkLoss)
   /// A message of the exchange without a large payload.
   case message(LinkID, WireHeader, payload: [UInt8])
-  /// A large payload waits.
-  case arrived(LinkID, WireHeader, ArrivalID)
+  /// A large payload waits, since `at`: noticed while this side computed, it is told later.
+  case arrived(LinkID, WireHeader, ArrivalID, at: Duration)
   /// It has landed.
   case received(LinkID, WireHeader, ArrivalID)
   /// A large payload has been sent.
@@ -153,7 +153,7 @@ package final class LinkHub<T: Transport> {
         transport.close(link)
         return
       }
-      events.append(.arrived(link, header, id))
+      events.append(.arrived(link, header, id, at: now))
     case .received(let link, let header, let id):
       _ = heard(link, now)
       events.append(.received(link, header, id))
@@ -258,12 +258,36 @@ package final class LinkHub<T: Transport> {
     guard let index = links.firstIndex(where: { $0.link == link }) else { return }
     let sent = Duration.nanoseconds(Int64(clamping: header.stamps.received))
     guard sent <= now else { return }
-    let roundTrip = now - sent
-    links[index].roundTrip = roundTrip
+    links[index].roundTrip = now - sent
+    let stamp = Int64(clamping: header.stamps.sent)
+    compareClocks(index, sent: sent, from: stamp, to: stamp, heard: now)
+  }
+
+  /// An exchange tells of clocks as a sign of life does: under load there are no others.
+  func noteExchange(
+    _ link: LinkID, submitted: Duration, _ stamps: WorkStamps, arrived: Duration
+  ) {
+    guard let index = links.firstIndex(where: { $0.link == link }) else { return }
+    compareClocks(
+      index, sent: submitted, from: Int64(clamping: stamps.received),
+      to: Int64(clamping: stamps.sent), heard: arrived)
+  }
+
+  /// Estimates a peer's clock from a message sent and an answer heard here, and when the one came
+  /// and the other went there: by the fastest of late.
+  private func compareClocks(
+    _ index: Int, sent: Duration, from began: Int64, to ended: Int64, heard: Duration
+  ) {
+    let there = max(0, ended.subtractingReportingOverflow(began).partialValue)
+    let roundTrip = heard - sent - .nanoseconds(there)
+    guard roundTrip >= .zero else { return }
+    // Clocks drift, so no measurement is the best forever.
+    links[index].fastestRoundTrip += links[index].fastestRoundTrip / 1024
     if roundTrip <= links[index].fastestRoundTrip {
       links[index].fastestRoundTrip = roundTrip
-      let middle = (sent + roundTrip / 2).nanoseconds
-      links[index].clockOffset = Int64(clamping: header.stamps.sent) - middle
+      let middle = (sent + (heard - sent) / 2).nanoseconds
+      let far = (began / 2).addingReportingOverflow(ended / 2).partialValue
+      links[index].clockOffset = far.subtractingReportingOverflow(middle).partialValue
     }
   }
 

@@ -12,15 +12,12 @@ package final class LoopbackNetwork: Sendable {
   }
 
   private let state = Mutex(State())
-  private let delay: Duration
 
-  /// A network without anybody, on which everything takes `delay` one way.
-  package init(delay: Duration = .zero) { self.delay = delay }
+  /// A network without anybody.
+  package init() {}
 
   /// A transport on this network, for one thread.
-  package func makeTransport() -> LoopbackTransport {
-    LoopbackTransport(network: self, delay: delay)
-  }
+  package func makeTransport() -> LoopbackTransport { LoopbackTransport(network: self) }
 
   /// Breaks every wire whose listener is `address`, as when that process is killed.
   package func cut(_ address: String) {
@@ -78,35 +75,24 @@ private enum LoopbackLetter: Sendable {
   case cut(LinkLoss)
 }
 
-/// The letters to one transport, with the wire they came by and when they arrive.
+/// The letters to one transport, with the wire they came by.
 private final class LoopbackMailbox: Sendable {
-  typealias Entry = (wire: LoopbackWire, letter: LoopbackLetter, due: ContinuousClock.Instant)
+  typealias Entry = (wire: LoopbackWire, letter: LoopbackLetter)
   private let letters = Mutex<[Entry]>([])
-  private let delay: Duration
   let bell = LoopbackBell()
 
-  init(delay: Duration) { self.delay = delay }
-
   func post(_ wire: LoopbackWire, _ letter: LoopbackLetter) {
-    let due = delay == .zero ? ContinuousClock.now : ContinuousClock.now + delay
-    letters.withLock { $0.append((wire, letter, due)) }
+    letters.withLock { $0.append((wire, letter)) }
     bell.wake()
   }
 
-  /// The letters that have arrived.
+  /// The letters that have come.
   func take() -> [Entry] {
     letters.withLock { letters in
-      if letters.isEmpty { return [] }
-      let now = ContinuousClock.now
-      let count = letters.firstIndex { $0.due > now } ?? letters.count
-      let taken = Array(letters[..<count])
-      letters.removeFirst(count)
-      return taken
+      defer { letters = [] }
+      return letters
     }
   }
-
-  /// When the next letter arrives.
-  var nextDue: ContinuousClock.Instant? { letters.withLock { $0.first?.due } }
 }
 
 /// Wakes the thread of a loopback transport.
@@ -224,9 +210,9 @@ package final class LoopbackTransport: Transport {
   private var lastLink: UInt32 = 0
   private var lastArrival: UInt64 = 0
 
-  fileprivate init(network: LoopbackNetwork, delay: Duration) {
+  fileprivate init(network: LoopbackNetwork) {
     self.network = network
-    mailbox = LoopbackMailbox(delay: delay)
+    mailbox = LoopbackMailbox()
   }
 
   deinit {
@@ -326,8 +312,6 @@ package final class LoopbackTransport: Transport {
       mailbox.bell.wait(.zero)
       return
     }
-    var deadline = deadline
-    if let due = mailbox.nextDue { deadline = min(deadline, due - origin) }
     let began = now
     while now - began < Self.spinTime && now < deadline {
       if mailbox.bell.isRung { break }

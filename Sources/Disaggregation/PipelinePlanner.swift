@@ -3,6 +3,7 @@
 //
 //     P(m) = max(m·T_A(b), m·T_F(b), T_A(b) + T_F(b) + 2·T_C(b)),   b = rows / m
 //
+// and a step one such period per layer and, at its end, the way out of the last micro-batch.
 // More micro-batches hide communication; but a stage that reads its weights for each of them gets
 // no shorter with b, and then m costs what it hides. So the stages' times are kept as lines over b.
 
@@ -57,6 +58,7 @@ package struct PipelinePlanner: Hashable, Sendable {
   /// One direction on the way.
   package var transfer = StageLine()
   private var choiceCount = 0
+  private var lastChoice = 2
 
   /// Nothing measured.
   package init() {}
@@ -70,21 +72,37 @@ package struct PipelinePlanner: Hashable, Sendable {
     return max(Double(m) * max(a, f), a + f + 2 * c)
   }
 
+  /// The predicted time of a step's layers: every layer takes a period, and in the end the
+  /// feed-forward half of the last micro-batch is waited for.
+  package func stepTime(rowCount: Int, microBatchCount m: Int, layerCount: Int) -> Double {
+    let rows = Double(rowCount) / Double(m)
+    let a = attention.seconds(rowCount: rows)
+    let f = feedForward.seconds(rowCount: rows)
+    let c = transfer.seconds(rowCount: rows)
+    let period = period(rowCount: rowCount, microBatchCount: m)
+    return Double(layerCount - 1) * period + max(Double(m) * a, a + Double(m - 1) * f) + f + 2 * c
+  }
+
   /// The number of micro-batches that a step should have, at most `limit`.
   ///
-  /// The first steps try one, two and three, to learn the lines.
-  package mutating func choose(rowCount: Int, limit: Int) -> Int {
+  /// The first steps try one, two and three, to learn the lines; later ones, when all that was
+  /// measured of late has the same rows, a neighbour of the last choice.
+  package mutating func choose(rowCount: Int, limit: Int, layerCount: Int) -> Int {
     let most = min(limit, rowCount)
     if most < 2 { return max(1, most) }
     choiceCount += 1
-    guard attention.hasSlope, feedForward.hasSlope, choiceCount > 6 else {
-      return min(most, 1 + choiceCount % 3)
+    if choiceCount <= 6 { return min(most, 1 + choiceCount % 3) }
+    guard attention.hasSlope, feedForward.hasSlope else {
+      let neighbour = choiceCount % 2 == 0 ? lastChoice + 1 : lastChoice - 1
+      return (1...most).contains(neighbour) ? neighbour : min(most, lastChoice)
     }
     var best = 1
-    for m in 2...most
-    where period(rowCount: rowCount, microBatchCount: m)
-      < 0.98 * period(rowCount: rowCount, microBatchCount: best)
-    { best = m }
+    var least = stepTime(rowCount: rowCount, microBatchCount: 1, layerCount: layerCount)
+    for m in 2...most {
+      let time = stepTime(rowCount: rowCount, microBatchCount: m, layerCount: layerCount)
+      if time < 0.98 * least { (best, least) = (m, time) }
+    }
+    lastChoice = best
     return best
   }
 }

@@ -7,7 +7,7 @@ import Tensors
 
 extension RemoteFeedForward {
   /// An answer's head has come.
-  func arrived(_ link: LinkID, _ header: WireHeader, _ id: ArrivalID) {
+  func arrived(_ link: LinkID, _ header: WireHeader, _ id: ArrivalID, at time: Duration) {
     guard let node = node(of: link), header.kind == .combine else {
       transport.discard(id)
       hub.close(link)
@@ -42,7 +42,7 @@ extension RemoteFeedForward {
       }
       landings[id] = Landing(
         link: link, node: node, shard: shard, slot: slot, sequence: header.sequence,
-        block: block, byteCount: byteCount)
+        block: block, byteCount: byteCount, arrived: time)
       try transport.receive(id, into: answerBlocks.slice(block, byteCount))
     } catch {
       if let landing = landings.removeValue(forKey: id) { answerBlocks.give(landing.block) }
@@ -87,10 +87,13 @@ extension RemoteFeedForward {
       rowOfToken: rowOfToken(packed, tokenCount))
     outgoing[landing.slot]?.answers[landing.shard] = answer
     outgoing[landing.slot]?.answerBlocks.append(landing.block)
+    if let submitted = statistics.submitted(slot: landing.slot) {
+      hub.noteExchange(
+        landing.link, submitted: submitted, header.stamps, arrived: landing.arrived)
+    }
     statistics.answered(
-      slot: landing.slot, node: landing.node, shard: landing.shard, header.stamps,
-      clockOffset: hub.link(landing.link)?.clockOffset ?? 0, byteCount: landing.byteCount,
-      now: now)
+      slot: landing.slot, node: landing.node, shard: landing.shard, header,
+      clockOffset: hub.link(landing.link)?.clockOffset ?? 0, arrived: landing.arrived, now: now)
     perform(
       machine.landed(
         slot: landing.slot, shard: landing.shard, sequence: landing.sequence,

@@ -93,6 +93,8 @@ package final class RemoteFeedForward<T: Transport> {
     var sequence: UInt64
     var block: Int
     var byteCount: Int
+    /// When its head came.
+    var arrived: Duration
   }
 
   let hub: LinkHub<T>
@@ -115,7 +117,7 @@ package final class RemoteFeedForward<T: Transport> {
   var local: [LocalShard]
   private var combiner: Combiner
   /// What the stages take.
-  package private(set) var planner = PipelinePlanner()
+  package var planner = PipelinePlanner()
   /// The step's number, for who is served first.
   var step: UInt64 = 0
   /// Counters and stamps.
@@ -186,6 +188,8 @@ package final class RemoteFeedForward<T: Transport> {
 
   /// Its transport, for wake-ups and the time.
   package var transport: T { hub.transport }
+  /// The admitted FFN processes.
+  package var links: [AdmittedLink] { hub.links }
 
   /// Names of shards' nodes that are needed and not there.
   package var missingPeers: [String] {
@@ -257,7 +261,7 @@ package final class RemoteFeedForward<T: Transport> {
       if let node = node(of: link) { perform(machine.nodeIsTrusted(node, now: now)) }
     case .lost(let link, _, _): lost(link, now)
     case .message(let link, let header, let payload): message(link, header, payload, now)
-    case .arrived(let link, let header, let id): arrived(link, header, id)
+    case .arrived(let link, let header, let id, let time): arrived(link, header, id, at: time)
     case .received(_, let header, let id): received(header, id, now)
     case .sent(_, let token):
       if let (block, _) = sending.removeValue(forKey: token) { release(block) }
@@ -569,22 +573,6 @@ extension RemoteFeedForward: FeedForwardService {
       outgoing[slot]?.answers[shard.shard] = ShardAnswer(
         memory: slice, type: results, rowCount: tokenCount, rowOfToken: nil)
     }
-  }
-
-  /// In how many micro-batches a step is done soonest.
-  package func microBatchCount(rowCount: Int, limit: Int) -> Int {
-    planner.choose(rowCount: rowCount, limit: min(limit, context.microBatchLimit))
-  }
-
-  private func learn(_ record: ExchangeRecord) {
-    guard let last = record.work.max(by: { $0.answered < $1.answered }) else { return }
-    let slowest = record.work.map { $0.finished - $0.started }.max() ?? .zero
-    let there = last.finished - last.received
-    let onTheWay = max(.zero, last.answered - record.submitting - there)
-    planner.attention.add(
-      rowCount: record.tokenCount, seconds: (record.submitting - record.attentionBegan).inSeconds)
-    planner.feedForward.add(rowCount: record.tokenCount, seconds: slowest.inSeconds)
-    planner.transfer.add(rowCount: record.tokenCount, seconds: onTheWay.inSeconds / 2)
   }
 
   /// Gives up everything under way; what still comes is dropped.

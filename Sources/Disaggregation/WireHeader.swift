@@ -128,7 +128,7 @@ extension WireError: CustomStringConvertible {
 /// ```
 ///  0 magic 'AFD1'   4 version  5 kind  6 flags      8 membership epoch  12 map epoch
 /// 16 sender 18 shard 20 layer 22 slot 24 tokens    28 value type 29 scales 30 topK 31 partials
-/// 32 sequence       40 step            48 deadline µs  52 payload bytes
+/// 32 sequence       40 step            48 deadline µs (combine: rows of the job)  52 payload bytes
 /// 56 payload CRC    60 received  68 started  76 finished  84 sent       92 CRC of 0..<92
 /// ```
 package struct WireHeader: Hashable, Sendable {
@@ -164,6 +164,11 @@ package struct WireHeader: Hashable, Sendable {
   package var step: UInt64 = 0
   /// Microseconds that the sender waits for the answer; 0 for no limit.
   package var deadlineMicroseconds: UInt32 = 0
+  /// In a combine, which has no deadline: rows that were computed together, others' included.
+  package var jobRowCount: UInt32 {
+    get { deadlineMicroseconds }
+    set { deadlineMicroseconds = newValue }
+  }
   /// Bytes that follow.
   package var payloadByteCount: UInt32 = 0
   /// CRC32C of them, where the flag says so.

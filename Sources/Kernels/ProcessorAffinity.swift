@@ -8,6 +8,9 @@ package enum ProcessorAffinity {
     unsafe ck_restrict_process(numbers, Int32(numbers.count))
   }
 
+  /// Lets the calling thread run on one processor alone.
+  package static func pinThread(to core: Int) { ck_pin_thread(Int32(clamping: core)) }
+
   /// The processors that the process may run on.
   package static var usableCores: [Int] {
     var cores = [Int32](repeating: 0, count: 1024)

@@ -14,7 +14,8 @@ package struct UCXSettings: Sendable, Equatable {
   package enum Waiting: Sendable, Equatable {
     /// Keeps looking: the least latency, and a core at full load.
     case busy
-    /// Looks for this long, then sleeps until the library has news.
+    /// Looks for at least this long, and as long as news have usually taken if that is no more
+    /// than some milliseconds; then sleeps until the library has news.
     case adaptive(spin: Duration)
     /// Sleeps at once: the least processor time, some 20 µs more per message.
     case events

@@ -29,7 +29,12 @@ package final class UCXTransport: Transport {
     let data: UCXArrival
   }
 
+  /// The longest that an adaptive wait looks before it sleeps: some wake-ups' worth.
+  private static var longestSpin: Duration { .milliseconds(4) }
+
   private let settings: UCXSettings
+  /// How long `wait` has waited for news of late.
+  private var usualWait = Duration.zero
   private let local: UCXWorker?
   private let network: UCXWorker?
   private let bell: UCXWaker
@@ -238,15 +243,14 @@ package final class UCXTransport: Transport {
   /// Waits as the settings say.
   package func wait(until deadline: Duration) {
     let began = now
-    let spinLimit: Duration
-    switch settings.waiting {
-    case .busy: spinLimit = .seconds(1 << 30)
-    case .adaptive(let spin): spinLimit = spin
-    case .events: spinLimit = .zero
-    }
+    let spinLimit = spinLimit
     while true {
       progress()
-      if !events.isEmpty || bell.takeRing() { return }
+      if !events.isEmpty || bell.takeRing() {
+        let waited = min(now - began, Self.longestSpin * 2)
+        usualWait += (waited - usualWait) / 4
+        return
+      }
       let time = now
       if time >= deadline { return }
       if time - began < spinLimit {
@@ -257,6 +261,17 @@ package final class UCXTransport: Transport {
       // Links that are closing or connecting have limits of their own.
       let longest = unsettled.isEmpty ? deadline - time : min(deadline - time, .milliseconds(5))
       bell.sleep(longest, workers.map(\.descriptor))
+    }
+  }
+
+  /// How long to look before sleeping. A wake-up costs many times what looking costs, so news that
+  /// usually come soon are waited for awake; where they do not, only for the shortest time.
+  private var spinLimit: Duration {
+    switch settings.waiting {
+    case .busy: .seconds(1 << 30)
+    case .adaptive(let shortest):
+      usualWait * 2 <= Self.longestSpin ? max(shortest, usualWait * 2) : shortest
+    case .events: .zero
     }
   }
 

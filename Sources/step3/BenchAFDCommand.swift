@@ -3,289 +3,172 @@ import Disaggregation
 import Foundation
 import Inference
 import JSONScanning
-import KVCaching
 import Kernels
-import ModelConfiguration
-import Step3Model
-import Synchronization
-import Tensors
 
-/// `step3 bench afd`: both halves of the network on a thread each, against one process with both.
+/// `step3 bench afd`: both halves of the network on a core each, against one process with both.
 struct BenchAFDCommand: Command {
   static let specification = CommandSpecification(
     "bench afd",
     abstract: "Measure attention and FFN apart against both together.",
-    example: "step3 bench afd --model DIR --batch 16 --delays 0,100,500 --trace trace.json",
+    example: "step3 bench afd --model DIR --batches 16 --contexts 4096 --delays 0,100,500",
     takesModel: true,
     flags: [
-      .integer("batch", in: 1...4096, default: 16, help: "sequences per step"),
-      .integer("context", in: 0...1_000_000, default: 512, help: "tokens in each cache"),
-      .integerList("micro-batches", help: "numbers to try (1,2,3,4); 0 lets the program choose"),
-      .integerList("delays", help: "one-way delays in microseconds (0,100,500)"),
+      .integerList("batches", help: "sequences per step (16)"),
+      .integerList("contexts", help: "tokens in each cache (512)"),
+      .integerList(
+        "micro-batches", help: "numbers to try (1,2,3,4); the program's choice is added"),
+      .integerList("delays", help: "additional one-way delays in microseconds (0)"),
+      .choice(
+        "transport", ["loopback", "shm", "tcp"], default: "shm",
+        help: "threads of one process, or two processes over shared memory or TCP"),
+      .choice(
+        "progress", ["adaptive", "busy", "events"], default: "adaptive",
+        help: "spin then sleep, never sleep, or sleep at once while nothing happens"),
       .choice(
         "exchange", ["exact", "bf16", "fp8"], default: "exact", help: "how values travel"),
-      .integer("steps", in: 1...10_000, default: 16, help: "measured steps"),
-      .integer("repeats", in: 1...100, default: 3, help: "how often each row is measured"),
+      .integer("steps", in: 1...10_000, default: 4, help: "steps of a row in each round"),
+      .integer("repeats", in: 1...100, default: 5, help: "rounds, each with all rows in turn"),
+      .string(
+        "serve", "HOST:PORT", help: "be the FFN side of one such measurement, and end with it"),
+      .string("peer", "HOST:PORT", help: "use the FFN side that was started with --serve there"),
+      ClusterNodeSetup.coresFlag,
       .string("trace", "FILE", help: "write the last row's steps for Perfetto"),
       BenchReport.file, ModelFlags.dtype, ModelFlags.cacheType,
-    ])
+    ],
+    discussion: """
+      The FFN side is a thread or a process on the first core, the attention side is on the last;
+      --cores names others. In every round each row is measured in turn, so that what disturbs the
+      machine disturbs all. The link is not authenticated: for a private network.
+      """)
 
   static func run(_ arguments: ParsedArguments) throws {
+    let settings = try DisaggregationSettings(arguments)
+    if let address = arguments.optionalString("serve") {
+      try FeedForwardSide.serve(arguments, settings, at: address)
+      return
+    }
     var report = BenchReport(arguments)
-    let steps = arguments.integer("steps")
-    let together = try seconds(arguments) { _ in
-      var bench = try DisaggregationBenchmark(arguments, threads: nil, apart: nil)
-      return try bench.secondsPerStep(microBatches: 1, steps: steps)
-    }
-    let alone = try seconds(arguments) { _ in
-      var bench = try DisaggregationBenchmark(arguments, threads: 1, apart: nil)
-      return try bench.secondsPerStep(microBatches: 1, steps: steps)
-    }
-    add(&report, "Rc", "together, all cores", together, [])
-    add(&report, "R0", "together, one core", alone, [])
-    let given = arguments.isGiven("micro-batches") ? arguments.integers("micro-batches") : nil
-    let delays = arguments.isGiven("delays") ? arguments.integers("delays") : [0, 100, 500]
-    for delay in delays {
-      var bench = try DisaggregationBenchmark(
-        arguments, threads: 1, apart: .microseconds(delay))
-      for count in given ?? [1, 2, 3, 4, 0] {
-        let time = try seconds(arguments) { round in
-          if round == 0 {
-            // Learns the stages' times.
-            for m in [1, 2, 3] { _ = try bench.secondsPerStep(microBatches: m, steps: 2) }
-          }
-          bench.reset()
-          return try bench.secondsPerStep(microBatches: count, steps: steps)
-        }
-        add(
-          &report, "Rm", "apart, \(delay) µs, m = \(bench.lastMicroBatchCount)", time,
-          bench.facts(together: together, delay: delay),
-          [
-            "batch": arguments.integer("batch"), "context": arguments.integer("context"),
-            "delay_us": delay, "micro_batches": bench.lastMicroBatchCount,
-          ])
+    let side = FeedForwardSide()
+    defer { side.stop() }
+    // Made before this thread is pinned: its helpers take every core.
+    let together = try DisaggregationBenchmark(arguments, settings, threads: nil, nil)
+    let alone = try DisaggregationBenchmark(arguments, settings, threads: 1, nil)
+    let apart = try DisaggregationBenchmark(arguments, settings, threads: 1, side)
+    var bench = DisaggregationRuns(
+      settings, side, together: together, alone: alone, apart: apart)
+    report.add(
+      text: "attention and FFN on a core each, joined by \(bench.apart.carrier); "
+        + "load \(MachineLoad.average)",
+      row: [
+        "name": "link", "transport": .string(arguments.string("transport")),
+        "carrier": .string(bench.apart.carrier),
+        "progress": .string(arguments.string("progress")),
+        "exchange": .string(arguments.string("exchange")), "load": .string(MachineLoad.average),
+      ])
+    for context in settings.contexts {
+      bench.fill(context: context)
+      for batch in settings.batches {
+        let table = try bench.measure(batch: batch, context: context)
+        table.write(to: &report)
       }
-      if let path = arguments.optionalString("trace") { try bench.writeTrace(path) }
-      bench.stop()
     }
+    if let path = arguments.optionalString("trace") { try bench.apart.writeTrace(path) }
     try report.finish()
   }
+}
 
-  /// The median of the repeats, the first of which warms up.
-  private static func seconds(
-    _ arguments: ParsedArguments, _ body: (Int) throws -> Double
-  ) throws -> Double {
-    var times: [Double] = []
-    for round in 0...arguments.integer("repeats") {
-      let time = try body(round)
-      if round > 0 { times.append(time) }
-    }
-    return times.sorted()[times.count / 2]
-  }
+/// The rows of one measurement, and the halves that they run on.
+private struct DisaggregationRuns: ~Copyable {
+  private let settings: DisaggregationSettings
+  private let side: FeedForwardSide
+  private var together: DisaggregationBenchmark
+  private var alone: DisaggregationBenchmark
+  var apart: DisaggregationBenchmark
 
-  private static func add(
-    _ report: inout BenchReport, _ name: String, _ what: String, _ seconds: Double,
-    _ facts: [(String, Double)], _ settings: KeyValuePairs<String, Int> = [:]
+  init(
+    _ settings: DisaggregationSettings, _ side: FeedForwardSide,
+    together: consuming DisaggregationBenchmark, alone: consuming DisaggregationBenchmark,
+    apart: consuming DisaggregationBenchmark
   ) {
-    var row = JSONObject()
-    row["name"] = .string(name)
-    row["what"] = .string(what)
-    row["seconds_per_step"] = .number(seconds)
-    for (key, value) in settings { row[key] = .integer(value) }
-    var text = report.pad(name, 4) + report.pad(what, 28) + "\(rounded(seconds * 1e3)) ms a step"
-    for (key, value) in facts {
-      row[key] = .number(value)
-      text += "  \(key.split(separator: "_").joined(separator: " ")) \(rounded(value))"
-    }
-    report.add(text: text, row: .object(row))
+    self.settings = settings
+    self.side = side
+    self.together = together
+    self.alone = alone
+    self.apart = apart
   }
 
-  private static func rounded(_ value: Double) -> String { "\((value * 1000).rounded() / 1000)" }
-}
-
-/// Decoding steps of a model whose feed-forward half is here, or on a thread of its own.
-private struct DisaggregationBenchmark: ~Copyable {
-  private var runtime: ModelRuntime
-  private let batch: Int
-  private let context: Int
-  private let blocksPerSequence: Int
-  private let thread: FFNThread
-  private(set) var lastMicroBatchCount = 1
-
-  /// - Parameter apart: The one-way delay to the FFN thread; nil for one process.
-  init(_ arguments: ParsedArguments, threads: Int?, apart: Duration?) throws {
-    let folder = try ModelFolder(path: arguments.model)
-    let (rows, tokens) = (arguments.integer("batch"), arguments.integer("context"))
-    var options = ModelFlags.options(arguments)
-    if let threads { options.threads = threads }
-    let length = tokens + arguments.integer("steps") + 8
-    let blocks = (length + options.blockSize - 1) / options.blockSize
-    options.contextLength = length
-    options.batchedTokenLimit = rows
-    options.microBatchCount = nil
-    options.cacheBlockCount = blocks * rows
-    let ffn = FFNThread()
-    let exchange = arguments.string("exchange")
-    var factory: FeedForwardFactory?
-    if let apart {
-      factory = { context in try ffn.start(context, delay: apart, exchange: exchange) }
-    }
-    runtime = try ModelRuntime(folder, options: options, logitRowLimit: rows, through: factory)
-    batch = rows
-    context = tokens
-    blocksPerSequence = blocks
-    thread = ffn
+  mutating func fill(context: Int) {
+    together.fill(context: context)
+    alone.fill(context: context)
+    apart.fill(context: context)
   }
 
-  mutating func secondsPerStep(microBatches: Int, steps: Int) throws -> Double {
-    let clock = ContinuousClock()
-    let start = clock.now
-    for step in 0..<steps {
-      let limit = min(batch, EngineOptions.microBatchLimit)
-      let chosen =
-        microBatches == 0
-        ? remote?.microBatchCount(rowCount: batch, limit: limit) ?? 1
-        : min(microBatches, limit)
-      lastMicroBatchCount = chosen
-      place(position: context + step, microBatches: chosen)
-      try runtime.forward()
-    }
-    return (clock.now - start).seconds / Double(steps)
-  }
-
-  private mutating func place(position: Int, microBatches: Int) {
-    let size = runtime.options.blockSize
-    let vocabularySize = runtime.decoder.configuration.vocabularySize
-    runtime.step.microBatchCount = microBatches
-    for m in 0..<microBatches {
-      let rows = m * batch / microBatches..<(m + 1) * batch / microBatches
-      runtime.step.microBatches[m].tokens = rows.map {
-        Int32(($0 * 104_729 + position * 7919) % vocabularySize)
+  /// All rows of one setting, in rounds.
+  mutating func measure(batch: Int, context: Int) throws -> DisaggregationTable {
+    let limit = min(batch, EngineOptions.microBatchLimit)
+    let counts = settings.microBatches.filter { $0 <= limit }
+    var table = DisaggregationTable(
+      batch: batch, context: context, layerCount: apart.layerCount,
+      groups: settings.delays.map { DisaggregationTable.Group(delay: $0, counts: counts) })
+    settings.useAttentionCore()
+    for index in table.groups.indices { try learn(&table.groups[index], batch, context) }
+    for _ in 0..<settings.repeats {
+      try side.pause {
+        settings.useAllCores()
+        try together.run(
+          batch: batch, context: context, microBatches: 1, steps: settings.steps
+        ) { table.together.seconds.append($0) }
+        settings.useAttentionCore()
+        try alone.run(batch: batch, context: context, microBatches: 1, steps: settings.steps) {
+          table.alone.seconds.append($0)
+        }
       }
-      runtime.step.microBatches[m].positions = rows.map { _ in Int32(position) }
-      runtime.step.microBatches[m].slots = rows.map {
-        Int32(($0 * blocksPerSequence + position / size) * size + position % size)
-      }
-      runtime.step.microBatches[m].spans = rows.indices.map { index in
-        AttentionSpan(
-          firstRow: index - rows.lowerBound, rowCount: 1, startPosition: position,
-          blockTableOffset: (index - rows.lowerBound) * blocksPerSequence)
-      }
-      runtime.step.microBatches[m].blockTables = rows.flatMap { row in
-        (0..<blocksPerSequence).map { Int32(row * blocksPerSequence + $0) }
-      }
+      for index in table.groups.indices { try measure(&table.groups[index], batch, context) }
     }
+    return table
   }
 
-  mutating func reset() { remote?.resetStatistics() }
-
-  /// What the stamps of the last measurement say, next to the model's prediction.
-  func facts(together: Double, delay: Int) -> [(String, Double)] {
-    guard let remote else { return [] }
-    let times = remote.statistics.times
-    let count = Double(max(1, times.stepCount))
-    let layers = Double(runtime.decoder.layers.count)
-    let predicted =
-      remote.planner.period(rowCount: batch, microBatchCount: lastMicroBatchCount) * layers
-    let wall = times.wall.inSeconds / count
-    let transfer = remote.statistics.traffic.reduce(0) { $0 + $1.transferTime.inSeconds } / count
-    let exposed = times.communication.inSeconds / count
-    return [
-      ("speed_of_together", together / wall),
-      ("predicted_ms", predicted * 1e3),
-      ("attention_ms", times.attention.inSeconds / count * 1e3),
-      ("exchange_ms", times.exchange.inSeconds / count * 1e3),
-      ("imbalance_ms", times.imbalance.inSeconds / count * 1e3),
-      ("exposed_communication_ms", exposed * 1e3),
-      ("hidden_share", transfer > 0 ? 1 - min(1, exposed / transfer) : 1),
-    ]
-  }
-
-  func writeTrace(_ path: String) throws {
-    guard let remote else { return }
-    let document = TimelineTrace.document([
-      TimelineTrace.Source(
-        name: "attention", nodeNames: ["ffn"], records: remote.statistics.latest)
-    ])
-    guard
-      FileManager.default.createFile(
-        atPath: path, contents: Data(document.text(.compact).utf8))
-    else { throw CommandFailure(.failed, code: "cannot_write", "\(path): cannot be written") }
-  }
-
-  func stop() { thread.stop() }
-
-  private var remote: RemoteFeedForward<LoopbackTransport>? {
-    runtime.service as? RemoteFeedForward<LoopbackTransport>
-  }
-}
-
-/// The thread that computes the feed-forward half.
-private final class FFNThread: Sendable {
-  private let isStopped = Atomic<Bool>(false)
-  private let ended = DispatchSemaphore(value: 0)
-  private let isRunning = Atomic<Bool>(false)
-
-  func start(
-    _ context: FeedForwardContext, delay: Duration, exchange: String
-  ) throws -> any FeedForwardService {
-    let network = LoopbackNetwork(delay: delay)
-    let hasMixtures = context.configuration.isMixtureLayer.contains(true)
-    let map = ExpertMap.whole(expertCount: hasMixtures ? context.configuration.expertCount : 0)
-    try startWorker(context, network, map)
-    let format: ExchangeFormat =
-      switch exchange {
-      case "bf16": .bfloat16
-      case "fp8": .fast
-      default: .exact(roundsActivations: context.activation == .bfloat16)
-      }
-    let remote = try RemoteFeedForward(
-      context: context,
-      options: RemoteOptions(
-        map: map, nodes: [ServingNode(number: 1, name: "ffn", shard: 0)], format: format),
-      transport: network.makeTransport(),
-      control: OpenControlPlane(number: 0, name: "attention", connectingTo: ["ffn"]))
-    guard remote.connect(until: .seconds(30)) else {
-      throw CommandFailure(.peer, code: "not_connected", "the FFN thread does not answer")
-    }
-    return remote
-  }
-
-  private func startWorker(
-    _ context: FeedForwardContext, _ network: LoopbackNetwork, _ map: ExpertMap
+  /// Lets the program find its number of micro-batches by itself, as an engine does, and times the
+  /// stages for the model's predictions.
+  private mutating func learn(
+    _ group: inout DisaggregationTable.Group, _ batch: Int, _ context: Int
   ) throws {
-    let listening = DispatchSemaphore(value: 0)
-    isRunning.store(true, ordering: .relaxed)
-    let kernels = context.compute.kernels
-    let thread = Thread { [self] in
-      defer { ended.signal() }
-      var options = WorkerOptions()
-      options.dispatchRowLimit = context.tokenLimit
-      options.jobRowLimit = context.tokenLimit
-      let model = FeedForwardContext(
-        layers: context.layers, configuration: context.configuration,
-        activation: context.activation, tokenLimit: context.tokenLimit, microBatchLimit: 1,
-        compute: Compute(kernels: kernels, threadCount: 1))
-      let transport = network.makeTransport()
-      guard
-        let worker = try? FFNWorker(
-          model: model, map: map, shard: 0, options: options, transport: transport,
-          control: OpenControlPlane(number: 1, name: "ffn")),
-        (try? transport.listen(at: "ffn")) != nil
-      else {
-        listening.signal()
-        return
+    apart.setDelay(.microseconds(group.delay))
+    apart.forgetStages()
+    try apart.run(batch: batch, context: context, microBatches: nil, steps: 12) { _ in }
+    group.choosing = apart.planner
+    apart.forgetStages()
+    for row in group.fixed {
+      try apart.run(batch: batch, context: context, microBatches: row.microBatches, steps: 1) { _ in
       }
-      listening.signal()
-      worker.run { isStopped.load(ordering: .acquiring) }
     }
-    thread.start()
-    listening.wait()
+    group.stages = apart.planner
   }
 
-  func stop() {
-    guard isRunning.exchange(false, ordering: .relaxed) else { return }
-    isStopped.store(true, ordering: .releasing)
-    ended.wait()
+  private mutating func measure(
+    _ group: inout DisaggregationTable.Group, _ batch: Int, _ context: Int
+  ) throws {
+    apart.setDelay(.microseconds(group.delay))
+    apart.planner = group.stages
+    for index in group.fixed.indices {
+      try measure(&group.fixed[index], batch, context, group.fixed[index].microBatches)
+    }
+    group.stages = apart.planner
+    apart.planner = group.choosing
+    try measure(&group.chosen, batch, context, nil)
+    group.choosing = apart.planner
+  }
+
+  private mutating func measure(
+    _ row: inout DisaggregationTable.Row, _ batch: Int, _ context: Int, _ microBatches: Int?
+  ) throws {
+    let began = (MachineLoad.ownProcessorSeconds, side.processorSeconds)
+    try apart.run(
+      batch: batch, context: context, microBatches: microBatches, steps: settings.steps
+    ) { row.seconds.append($0) }
+    row.attentionProcessor += MachineLoad.ownProcessorSeconds - began.0
+    row.feedForwardProcessor += side.processorSeconds - began.1
+    row.add(apart.statistics)
+    row.microBatches = apart.lastMicroBatchCount
   }
 }

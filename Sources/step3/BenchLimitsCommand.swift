@@ -40,6 +40,7 @@ struct BenchReport {
   private let path: String?
   private var rows: [JSONValue] = []
   private let name: String
+  private let coreCount = usableCores().count
 
   init(_ arguments: ParsedArguments) {
     toStandardOutput = arguments.wantsJSON
@@ -60,9 +61,9 @@ struct BenchReport {
       ])
   }
 
-  /// One row in both forms.
+  /// One row in both forms; null where there is nothing for the JSON form.
   mutating func add(text: String, row: JSONValue) {
-    rows.append(row)
+    if row != .null { rows.append(row) }
     if !toStandardOutput { StandardOutput.write(text + "\n") }
   }
 
@@ -70,7 +71,7 @@ struct BenchReport {
   func finish() throws {
     let document: JSONValue = [
       "benchmark": .string(name), "version": .string(Step3Command.version),
-      "cpu": .string(Self.processor), "cores": .integer(usableCores().count),
+      "cpu": .string(Self.processor), "cores": .integer(coreCount),
       "rows": .array(rows),
     ]
     if toStandardOutput { StandardOutput.write(document.text() + "\n") }

@@ -63,11 +63,10 @@ struct FFNCommand: Command {
     throw StoppedBySignal(code)
   }
 
-  /// Serves on the calling thread until told to stop.
-  private static func work(
-    _ folder: ModelFolder, _ setup: ClusterNodeSetup, _ options: EngineOptions, rows: Int,
-    _ life: NodeLife, _ log: Log
-  ) throws {
+  /// The feed-forward half of a model, for dispatches of up to `rows` rows.
+  static func context(
+    _ folder: ModelFolder, _ options: EngineOptions, rows: Int
+  ) throws -> FeedForwardContext {
     let text = folder.configuration.text
     let compute = Compute(
       kernels: try KernelSet.select(options.kernels),
@@ -75,9 +74,17 @@ struct FFNCommand: Command {
     let activation = options.resolvedActivation(weightByteCount: folder.textByteCount)
     var loader = ModelLoader(files: folder.files, configuration: text)
     let halves = try loader.load(activation: activation, compute: compute, positionCount: 1)
-    let context = FeedForwardContext(
+    return FeedForwardContext(
       layers: halves.feedForward, configuration: text, activation: activation, tokenLimit: rows,
       microBatchLimit: 1, compute: compute)
+  }
+
+  /// Serves on the calling thread until told to stop.
+  private static func work(
+    _ folder: ModelFolder, _ setup: ClusterNodeSetup, _ options: EngineOptions, rows: Int,
+    _ life: NodeLife, _ log: Log
+  ) throws {
+    let context = try context(folder, options, rows: rows)
     let transport = try UCXTransport(setup.transportSettings())
     try transport.listen(at: setup.node.address)
     let board = PeerBoard(setup.file, role: .ffn)

@@ -42,6 +42,8 @@ SHAPES = {
     "step3-mini-60m": Shape(512, 6, (0, 5), 1280, 8, 128, 256, 16, 3, 384, 384, 8192),
     "step3-mini-1b": Shape(1024, 10, (0, 9), 2560, 8, 256, 256, 48, 3, 768, 768, 32768),
     "step3-mini-4b": Shape(2048, 12, (0, 11), 5120, 16, 256, 512, 48, 3, 1280, 1280, 65536),
+    # Attention at some thousand tokens of context takes as long as reading the experts.
+    "step3-afd-balanced": Shape(1024, 12, (), 2560, 32, 64, 256, 48, 3, 768, 768, 8192),
     "step3-slice2": Shape(7168, 2, (0,), 18432, 64, 256, 2048, 48, 3, 5120, 5120, 16384),
     "step3-slice3": Shape(7168, 3, (0,), 18432, 64, 256, 2048, 48, 3, 5120, 5120, 16384),
 }
