@@ -1,310 +1,330 @@
 // Matrix products with AVX-512, BF16 and Float32 weights in place.
 //
-// Dot form: both operands lie along K, and every output has one accumulator vector that takes K
-// in order; at the end its lanes are added by one fixed tree. So one token and a thousand give
-// the same bits, weights are read where they are, and a tile of 4 rows of weights by 6 rows of
-// activations needs 10 loads for 24 dot products. A pair (hi, lo) is two rows of activations whose
-// accumulators are added before the tree.
+// A vector holds 16 bytes, a chunk, of each of four rows of weights; it is multiplied by the same
+// chunk of a row of activations, broadcast. So an output has four lanes, which take K in order; at
+// the end they are added as (0 + 2) + (1 + 3). One token and a thousand give the same bits, and a
+// tile of 8 rows of weights by 12 rows of activations needs 24 accumulators only. A pair (hi, lo)
+// is two rows of activations whose accumulators are added before their lanes.
 //
-// Two loops share that order. Up to four rows of activations that stay in the first cache take one
-// row of weights after the other: a single stream is what the hardware prefetches best. One row of
-// activations leaves the core room to run ahead; with more of them the stream is prefetched into
-// the second cache as well (from 70 to 90 % of the read bandwidth at four).
-// Otherwise groups of rows are walked in blocks of columns, so that activations are read from the
-// first cache, with the accumulators in scratch between blocks; the first tile of activations
-// prefetches the rows to come in the order in which they will be read, the others find them in
-// the second cache.
+// Chunks of four rows come together by two loads, two insertions and two shuffles for two chunks;
+// each takes about half a dot product's time from the 24 beside it. A few tokens do so in
+// registers. For many tokens the first tile of a group of 8 rows writes the vectors into a panel,
+// which the others read; columns are then taken in blocks for which the activations stay in the
+// second cache, with the accumulators in scratch between blocks.
+//
+// While the first tile of a group runs, the rows to come are prefetched into the second cache in
+// the order of their addresses, which is what memory likes best.
 #if defined(__x86_64__)
 #include "x86_avx512.h"
 
-#define TILE_ROWS 4
-#define TILE_OPERANDS 6            // prepared rows; a pair has two for each token
-#define GROUP_ROWS 32
-#define STREAM_OPERANDS 4
-#define STREAM_BYTES 20480         // of prepared rows that stay in the first cache
-#define AHEAD_BYTES 16384          // between a line's prefetch and its use
-#define BLOCK_BYTES 2048           // of each row, between trips of the accumulators to scratch
-#define WIDE_OPERANDS 24           // from here the trips cost more than the blocks give
-#define OPERAND_BLOCK_BYTES 360448 // of prepared rows that stay in the second cache
+#define QUAD 4                     // rows in a vector
+#define GROUP_ROWS (2 * QUAD)
+#define TILE_OPERANDS 12           // prepared rows; a pair has two for each token
+#define LINE 64
+#define AHEAD_BYTES 131072          // between a line's prefetch and its use, about
+#define PANEL_OPERANDS 13          // from here a panel pays
+#define PANEL_BYTES (1 << 19)      // scratch: the panel, then the accumulators of
+#define MANY_ROWS 64               // rows
+#define MANY_OPERANDS 96           // by prepared rows
+#define OPERAND_BLOCK_BYTES 491520 // of prepared rows that stay in the second cache
 
 typedef struct {
-  const uint8_t *weights;
-  size_t weight_stride;   // bytes
+  const uint8_t *low, *high;  // the first rows of both quads
+  size_t weight_stride;       // bytes
+  uint8_t *panel;             // vectors of both quads, chunk after chunk
   const uint8_t *operand;
-  size_t operand_stride;  // bytes from prepared row to prepared row
-  float *sums;            // [rows][sum_stride] vectors
-  size_t sum_stride;      // prepared rows of the token block
-  size_t begin, end;      // bytes of each row
-  int first, last;        // the block that begins, that ends a slice
-  float *output;          // [tokens][output_stride]
-  size_t output_stride;   // floats
-  const uint8_t *ahead;   // the row to prefetch meanwhile, others at its stride
+  size_t operand_stride;      // bytes from prepared row to prepared row
+  size_t bytes;               // of each row
+  int first, last;            // the block that begins, that ends a slice
+  float *sums;                // [operands][2] vectors, between blocks
+  float *output;              // [tokens][output_stride]
+  size_t output_stride;       // floats
+  __mmask8 low_mask, high_mask;  // rows that are written, from output and output + high_offset
+  size_t high_offset;
+  const uint8_t *ahead;       // what to prefetch meanwhile, eight lines for every line of a row
+  size_t ahead_stride, ahead_step;
 } tile;
+
+// Where a tile's vectors of weights come from.
+enum { from_rows, from_rows_ahead, to_panel, from_panel };
 
 CK_AVX512_INLINE __m512 add_product(__m512 sum, __m512i w, __m512i x, int half) {
   return half ? _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x)
               : _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
 }
 
-CK_AVX512_INLINE __mmask32 byte_tail(size_t bytes) {
-  return (__mmask32)((1u << bytes / 2) - 1);
+// Half a line of two rows.
+CK_AVX512_INLINE __m512i load_two(const uint8_t *a, const uint8_t *b, __mmask16 mask) {
+  __m256i low, high;
+  if (mask == 0xffff) {
+    low = _mm256_loadu_si256((const __m256i *)a), high = _mm256_loadu_si256((const __m256i *)b);
+  } else {
+    low = _mm256_maskz_loadu_epi16(mask, a), high = _mm256_maskz_loadu_epi16(mask, b);
+  }
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-// Keeps the accumulators for the next block, or adds up their lanes and writes the outputs.
+// Two chunks of both quads.
+typedef struct {
+  __m512i of[2][2];  // [chunk][quad]
+} chunks;
+
+CK_AVX512_INLINE chunks load_chunks(const tile *t, size_t k, __mmask16 mask) {
+  size_t s = t->weight_stride;
+  const uint8_t *low = t->low + k, *high = t->high + k;
+  __m512i a = load_two(low, low + s, mask), b = load_two(low + 2 * s, low + 3 * s, mask);
+  __m512i c = load_two(high, high + s, mask), d = load_two(high + 2 * s, high + 3 * s, mask);
+  chunks w = {{{_mm512_shuffle_i64x2(a, b, 0x88), _mm512_shuffle_i64x2(c, d, 0x88)},
+               {_mm512_shuffle_i64x2(a, b, 0xdd), _mm512_shuffle_i64x2(c, d, 0xdd)}}};
+  return w;
+}
+
+CK_AVX512_INLINE void add_chunks(
+    chunks w, const uint8_t *x, size_t stride, int operands, int half,
+    __m512 sums[TILE_OPERANDS][2]) {
+  CK_UNROLL for (int c = 0; c < 2; c++) {
+    // Loads must not wander here from other chunks: they would take the accumulators' registers.
+    __asm__ volatile("" ::: "memory");
+    CK_UNROLL for (int j = 0; j < operands; j++) {
+      __m512i v = _mm512_broadcast_i32x4(
+          _mm_load_si128((const __m128i *)(x + (size_t)j * stride + 16 * c)));
+      CK_UNROLL for (int q = 0; q < 2; q++)
+        sums[j][q] = add_product(sums[j][q], w.of[c][q], v, half);
+    }
+  }
+}
+
+// Adds the lanes of two tokens' sums and writes them.
+CK_AVX512_INLINE void write_two(
+    const tile *t, float *at, __m512 a0, __m512 a1, __m512 b0, __m512 b1, int both) {
+  const __m512i rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(a0, a1), _mm512_unpackhi_ps(a0, a1));
+  __m512 b = both ? _mm512_add_ps(_mm512_unpacklo_ps(b0, b1), _mm512_unpackhi_ps(b0, b1)) : a;
+  __m512 v = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+  v = _mm512_permutexvar_ps(rows, v);
+  _mm_mask_storeu_ps(at, t->low_mask, _mm512_castps512_ps128(v));
+  _mm_mask_storeu_ps(at + t->high_offset, t->high_mask, _mm512_extractf32x4_ps(v, 1));
+  if (!both) return;
+  at += t->output_stride;
+  _mm_mask_storeu_ps(at, t->low_mask, _mm512_extractf32x4_ps(v, 2));
+  _mm_mask_storeu_ps(at + t->high_offset, t->high_mask, _mm512_extractf32x4_ps(v, 3));
+}
+
 CK_AVX512_INLINE void finish_tile(
-    const tile *t, int rows, int operands, int parts, __m512 sums[TILE_ROWS][TILE_OPERANDS]) {
+    const tile *t, int operands, int parts, __m512 sums[TILE_OPERANDS][2]) {
   if (!t->last) {
-    CK_UNROLL for (int i = 0; i < rows; i++)
-      CK_UNROLL for (int j = 0; j < operands; j++)
-        _mm512_store_ps(t->sums + 16 * (i * t->sum_stride + j), sums[i][j]);
+    CK_UNROLL for (int j = 0; j < operands; j++)
+      CK_UNROLL for (int q = 0; q < 2; q++)
+        _mm512_store_ps(t->sums + 16 * (2 * j + q), sums[j][q]);
     return;
   }
-  CK_UNROLL for (int j = 0; j < operands / parts; j++) {
-    float *output = t->output + j * t->output_stride;
-    __m512 v[TILE_ROWS];
-    CK_UNROLL for (int i = 0; i < rows; i++)
-      v[i] = parts == 1 ? sums[i][j] : _mm512_add_ps(sums[i][2 * j], sums[i][2 * j + 1]);
-    if (rows == 4)
-      _mm_storeu_ps(output, lanes_sum4(v[0], v[1], v[2], v[3]));
-    else
-      CK_UNROLL for (int i = 0; i < rows; i++) output[i] = lanes_sum(v[i]);
+  if (parts == 2) {
+    CK_UNROLL for (int j = 0; j < operands; j += 2)
+      CK_UNROLL for (int q = 0; q < 2; q++)
+        sums[j / 2][q] = _mm512_add_ps(sums[j][q], sums[j + 1][q]);
+  }
+  CK_UNROLL for (int j = 0; j < operands / parts; j += 2) {
+    int both = j + 1 < operands / parts, k = both ? j + 1 : j;
+    write_two(
+        t, t->output + (size_t)j * t->output_stride, sums[j][0], sums[j][1], sums[k][0],
+        sums[k][1], both);
   }
 }
 
-CK_AVX512_INLINE void add_tile(
-    const tile *t, int rows, int operands, int parts, int half, int prefetch) {
-  __m512 sums[TILE_ROWS][TILE_OPERANDS];
-  CK_UNROLL for (int i = 0; i < rows; i++)
-    CK_UNROLL for (int j = 0; j < operands; j++)
-      sums[i][j] = t->first ? _mm512_setzero_ps()
-                            : _mm512_load_ps(t->sums + 16 * (i * t->sum_stride + j));
-  size_t full = t->begin + (t->end - t->begin) / 64 * 64;
-  for (size_t k = t->begin; k < full; k += 64) {
-    __m512i w[TILE_ROWS];
-    CK_UNROLL for (int i = 0; i < rows; i++) {
-      w[i] = _mm512_loadu_si512(t->weights + i * t->weight_stride + k);
-      if (prefetch)
-        _mm_prefetch((const char *)t->ahead + i * t->weight_stride + k, _MM_HINT_T1);
-    }
-    CK_UNROLL for (int j = 0; j < operands; j++) {
-      __m512i x = _mm512_load_si512(t->operand + j * t->operand_stride + k);
-      CK_UNROLL for (int i = 0; i < rows; i++) sums[i][j] = add_product(sums[i][j], w[i], x, half);
-    }
+CK_AVX512_INLINE void add_half_line(
+    const tile *t, size_t k, __mmask16 mask, int operands, int half, int source,
+    __m512 sums[TILE_OPERANDS][2]) {
+  uint8_t *panel = t->panel + k * GROUP_ROWS;
+  chunks w;
+  if (source == from_panel) {
+    CK_UNROLL for (int c = 0; c < 4; c++)
+      w.of[c / 2][c % 2] = _mm512_load_si512(panel + LINE * c);
+  } else {
+    w = load_chunks(t, k, mask);
   }
-  if (full < t->end) {
-    __mmask32 mask = byte_tail(t->end - full);
-    CK_UNROLL for (int i = 0; i < rows; i++) {
-      __m512i w = _mm512_maskz_loadu_epi16(mask, t->weights + i * t->weight_stride + full);
-      CK_UNROLL for (int j = 0; j < operands; j++) {
-        __m512i x = _mm512_load_si512(t->operand + j * t->operand_stride + full);
-        sums[i][j] = add_product(sums[i][j], w, x, half);
-      }
-    }
+  if (source == to_panel) {
+    CK_UNROLL for (int c = 0; c < 4; c++)
+      _mm512_store_si512(panel + LINE * c, w.of[c / 2][c % 2]);
   }
-  finish_tile(t, rows, operands, parts, sums);
+  add_chunks(w, t->operand + k, t->operand_stride, operands, half, sums);
 }
 
-// One function per number of prepared rows: four rows of weights with and without prefetching,
-// or one row.
-#define TILE(type, half, operands, parts)                                                      \
-  CK_AVX512 static void type##_4_##operands##_ahead(const tile *t) {                           \
-    add_tile(t, 4, operands, parts, half, 1);                                                  \
-  }                                                                                            \
-  CK_AVX512 static void type##_4_##operands(const tile *t) {                                   \
-    add_tile(t, 4, operands, parts, half, 0);                                                  \
-  }                                                                                            \
-  CK_AVX512 static void type##_1_##operands(const tile *t) {                                   \
-    add_tile(t, 1, operands, parts, half, 0);                                                  \
+CK_AVX512_INLINE void run_tile(const tile *t, int operands, int parts, int half, int source) {
+  __m512 sums[TILE_OPERANDS][2];
+  CK_UNROLL for (int j = 0; j < operands; j++)
+    CK_UNROLL for (int q = 0; q < 2; q++)
+      sums[j][q] = t->first ? _mm512_setzero_ps() : _mm512_load_ps(t->sums + 16 * (2 * j + q));
+  const uint8_t *ahead = t->ahead;
+  size_t full = t->bytes / LINE * LINE, k = 0;
+  for (; k < full; k += LINE, ahead += t->ahead_step) {
+    if (source == from_rows_ahead || source == to_panel) {
+      CK_UNROLL for (size_t i = 0; i < GROUP_ROWS; i++)
+        _mm_prefetch((const char *)ahead + i * t->ahead_stride, _MM_HINT_T1);
+    }
+    CK_UNROLL for (size_t at = 0; at < LINE; at += LINE / 2)
+      add_half_line(t, k + at, 0xffff, operands, half, source, sums);
   }
-#define TILES(type, half)                                                                      \
-  TILE(type, half, 1, 1) TILE(type, half, 2, 1) TILE(type, half, 3, 1)                         \
-  TILE(type, half, 4, 1) TILE(type, half, 5, 1) TILE(type, half, 6, 1)                         \
-  static const tile_fn type##_tiles[3][TILE_OPERANDS] = {                                      \
-      {type##_4_1_ahead, type##_4_2_ahead, type##_4_3_ahead,                                   \
-       type##_4_4_ahead, type##_4_5_ahead, type##_4_6_ahead},                                  \
-      {type##_4_1, type##_4_2, type##_4_3, type##_4_4, type##_4_5, type##_4_6},                \
-      {type##_1_1, type##_1_2, type##_1_3, type##_1_4, type##_1_5, type##_1_6},                \
+  // What lies beyond the columns is zero.
+  for (; k < t->bytes; k += LINE / 2)
+    add_half_line(t, k, tail_mask16((t->bytes - k) / 2), operands, half, source, sums);
+  finish_tile(t, operands, parts, sums);
+}
+
+typedef void (*tile_fn)(const tile *t, int source);
+
+// One function per number of prepared rows; only full tiles write panels.
+#define TILE(type, half, operands, parts)                                        \
+  CK_AVX512 static void type##_##operands(const tile *t, int source) {           \
+    if (source == from_panel)                                                    \
+      run_tile(t, operands, parts, half, from_panel);                            \
+    else if (source == from_rows)                                                \
+      run_tile(t, operands, parts, half, from_rows);                             \
+    else if (source == from_rows_ahead || operands < TILE_OPERANDS)              \
+      run_tile(t, operands, parts, half, from_rows_ahead);                       \
+    else                                                                         \
+      run_tile(t, operands, parts, half, to_panel);                              \
+  }
+#define TILES(type, half)                                                        \
+  TILE(type, half, 1, 1) TILE(type, half, 2, 1) TILE(type, half, 3, 1)           \
+  TILE(type, half, 4, 1) TILE(type, half, 5, 1) TILE(type, half, 6, 1)           \
+  TILE(type, half, 7, 1) TILE(type, half, 8, 1) TILE(type, half, 9, 1)           \
+  TILE(type, half, 10, 1) TILE(type, half, 11, 1) TILE(type, half, 12, 1)        \
+  static const tile_fn type##_tiles[TILE_OPERANDS] = {                           \
+      type##_1, type##_2, type##_3, type##_4, type##_5, type##_6,                \
+      type##_7, type##_8, type##_9, type##_10, type##_11, type##_12,             \
   };
-typedef void (*tile_fn)(const tile *t);
 TILES(bfloat16, 1)
 TILES(float32, 0)
 TILE(pair, 1, 2, 2) TILE(pair, 1, 4, 2) TILE(pair, 1, 6, 2)
-static const tile_fn pair_tiles[3][TILE_OPERANDS] = {
-    {NULL, pair_4_2_ahead, NULL, pair_4_4_ahead, NULL, pair_4_6_ahead},
-    {NULL, pair_4_2, NULL, pair_4_4, NULL, pair_4_6},
-    {NULL, pair_1_2, NULL, pair_1_4, NULL, pair_1_6},
+TILE(pair, 1, 8, 2) TILE(pair, 1, 10, 2) TILE(pair, 1, 12, 2)
+static const tile_fn pair_tiles[TILE_OPERANDS] = {
+    NULL, pair_2, NULL, pair_4, NULL, pair_6, NULL, pair_8, NULL, pair_10, NULL, pair_12,
 };
 
-// ---- Groups of rows in blocks of columns.
-
-// How many rows before its use a block of a row is prefetched.
-static size_t rows_ahead(size_t block, size_t rows) {
-  size_t distance = (AHEAD_BYTES / block + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
-  if (distance < TILE_ROWS) distance = TILE_ROWS;
-  return distance < rows ? distance : rows;
-}
-
 typedef struct {
-  const uint8_t *weights, *operand;
-  const uint8_t *after;  // the next group's first row
-  float *sums, *output;
-  const tile_fn (*tiles)[TILE_OPERANDS];
-  size_t rows, bytes, operands, parts;
-} group;
+  const ck_linear *task;
+  const tile_fn *tiles;
+  size_t width, parts;     // bytes of a weight; prepared rows of a token
+  size_t row0, row1;
+  size_t token0, token1;   // of the block of tokens
+  uint8_t *panel;          // NULL where tiles work from the rows
+  float *sums;
+} products;
 
-// Rows [row0, row1) of a block of columns for all operands; t says which block.
-static void run_block(const group *g, tile t, size_t row0, size_t row1) {
-  size_t distance = rows_ahead(t.end - t.begin, g->rows);
-  size_t passes = (g->operands + TILE_OPERANDS - 1) / TILE_OPERANDS;
-  for (size_t j = 0, count; j < g->operands; j += count, passes--) {
+// Where the group from `row` is, and what becomes of its rows; returns how many it covers.
+static size_t place_group(const products *p, size_t row, tile *t) {
+  const ck_linear *task = p->task;
+  const uint8_t *values = task->values;
+  size_t rows = p->row1 - p->row0, left = p->row1 - row, count = GROUP_ROWS;
+  t->weight_stride = task->row_stride;
+  t->low_mask = t->high_mask = 15, t->high_offset = QUAD;
+  t->output = task->output + row;
+  if (left < GROUP_ROWS) {
+    count = left;
+    if (rows >= GROUP_ROWS) {
+      // The last group ends with the last row, and computes some rows again.
+      row = p->row1 - GROUP_ROWS;
+      t->output = task->output + row;
+    } else if (rows >= QUAD) {
+      t->high_offset = left - QUAD;
+    } else {
+      // A row at a time, in every place.
+      count = 1, t->weight_stride = 0, t->low_mask = 1, t->high_mask = 0, t->high_offset = 0;
+    }
+  }
+  t->low = values + row * task->row_stride;
+  t->high = t->low + t->high_offset * task->row_stride;
+  return count;
+}
+
+// Bytes [begin, end) of the rows of a group for all tokens of the block.
+static void run_tiles(const products *p, tile t, size_t begin, size_t end) {
+  const ck_linear *task = p->task;
+  size_t slice = task->columns / task->slices * p->width, most = TILE_OPERANDS / p->parts;
+  float *output = t.output + begin / slice * task->slice_stride;
+  t.low += begin, t.high += begin;
+  t.bytes = end - begin, t.first = begin % slice == 0, t.last = end % slice == 0;
+  size_t passes = (p->token1 - p->token0 + most - 1) / most;
+  for (size_t token = p->token0, count; token < p->token1; token += count, passes--) {
     // Tiles of about one size: small ones are slow.
-    count = (g->operands - j + passes - 1) / passes;
-    count = (count + g->parts - 1) / g->parts * g->parts;
-    t.operand = g->operand + j * t.operand_stride;
-    for (size_t i = row0; i < row1;) {
-      size_t step = row1 - i >= TILE_ROWS ? TILE_ROWS : 1;
-      t.weights = g->weights + i * t.weight_stride;
-      // The rows of this block to come, then those of the next block, or of the next group.
-      t.ahead = t.weights + distance * t.weight_stride;
-      if (i + distance >= g->rows && t.end < g->bytes)
-        t.ahead += t.end - t.begin - g->rows * t.weight_stride;
-      else if (i + distance >= g->rows)
-        t.ahead = g->after + (i + distance - g->rows) * t.weight_stride - t.begin;
-      t.sums = g->sums + 16 * (i * g->operands + j);
-      t.output = g->output + j / g->parts * t.output_stride + i;
-      g->tiles[step == 1 ? 2 : j > 0][count - 1](&t);
-      i += step;
+    count = (p->token1 - token + passes - 1) / passes;
+    int source = p->panel ? from_panel : from_rows;
+    if (token == p->token0) {
+      source = p->panel ? to_panel : from_rows_ahead;
+      if (p->panel) count = most;
     }
+    t.operand = (const uint8_t *)task->operand + token * task->operand_stride + begin;
+    t.sums = p->sums + 32 * p->parts * (token - p->token0);
+    t.output = output + token * task->output_stride;
+    p->tiles[count * p->parts - 1](&t, source);
   }
 }
 
-// The rows of a group over all columns.
-static void run_group(group g, tile t, size_t slices, size_t slice_stride) {
-  size_t slice = g.bytes / slices, slice_end = slice;
-  size_t block = g.operands >= WIDE_OPERANDS ? g.bytes : BLOCK_BYTES;
-  t.sum_stride = g.operands;
-  for (t.begin = 0; t.begin < g.bytes; t.begin = t.end) {
-    t.first = t.begin + slice == slice_end;
-    t.end = slice_end - t.begin < block ? slice_end : t.begin + block;
-    t.last = t.end == slice_end;
-    // Operands that stay in the first cache pass a few rows at a time; otherwise rows pass a few
-    // operands at a time.
-    size_t some = g.operands * (t.end - t.begin) <= STREAM_BYTES ? TILE_ROWS : g.rows;
-    for (size_t i = 0; i < g.rows; i += some)
-      run_block(&g, t, i, g.rows - i < some ? g.rows : i + some);
-    if (t.last) slice_end += slice, g.output += slice_stride;
-  }
-}
-
-static void run_groups(
-    const ck_linear *task, const tile_fn tiles[3][TILE_OPERANDS], size_t width, size_t parts,
-    size_t row0, size_t row1, size_t token0, size_t token1, void *scratch) {
-  size_t bytes = task->columns * width, stride = task->row_stride;
-  size_t step = TILE_OPERANDS / parts;
-  size_t block = OPERAND_BLOCK_BYTES / task->operand_stride / step * step;
-  if (block < step) block = step;
-  if (block > 96) block = 96;
-  for (size_t token = token0; token < token1; token += block) {
-    size_t tokens = token1 - token < block ? token1 - token : block;
-    for (size_t row = row0; row < row1; row += GROUP_ROWS) {
-      group g = {
-          .weights = (const uint8_t *)task->values + row * stride,
-          .operand = (const uint8_t *)task->operand + token * task->operand_stride,
-          .sums = scratch,
-          .output = task->output + token * task->output_stride + row,
-          .tiles = tiles,
-          .rows = row1 - row < GROUP_ROWS ? row1 - row : GROUP_ROWS,
-          .after = (const uint8_t *)task->values + (row + GROUP_ROWS) * stride,
-          .bytes = bytes,
-          .operands = tokens * parts,
-          .parts = parts,
-      };
-      if (row1 - row <= GROUP_ROWS)
-        g.after = task->next ? task->next : g.weights + g.rows * stride;
+// Groups of rows [row, end) in blocks of columns.
+static void run_rows(const products *p, size_t row, size_t end, size_t block) {
+  const ck_linear *task = p->task;
+  size_t bytes = task->columns * p->width, slice = bytes / task->slices;
+  size_t group_bytes = GROUP_ROWS * bytes, operands = (p->token1 - p->token0) * p->parts;
+  // Whole groups ahead, so that they are there when their first rows are read.
+  size_t ahead = (AHEAD_BYTES + group_bytes - 1) / group_bytes * GROUP_ROWS;
+  for (size_t begin = 0, stop; begin < bytes; begin = stop) {
+    size_t left = slice - begin % slice;
+    stop = begin + (left < block ? left : block);
+    products q = *p;
+    for (size_t r = row, count; r < end; r += count, q.sums += 32 * operands) {
       tile t = {
-          .weight_stride = stride,
-          .operand_stride = task->operand_stride / parts,
+          .panel = p->panel,
+          .operand_stride = task->operand_stride / p->parts,
           .output_stride = task->output_stride,
+          .ahead_stride = LINE,
+          .ahead_step = GROUP_ROWS * LINE,
       };
-      run_group(g, t, task->slices, task->slice_stride);
+      count = place_group(p, r, &t);
+      t.ahead = t.low + ahead * task->row_stride + begin * GROUP_ROWS;
+      if (task->next && r + ahead >= p->row1)
+        t.ahead = (const uint8_t *)task->next + (r + ahead - p->row1) * task->row_stride +
+                  begin * GROUP_ROWS;
+      // Rows of a larger matrix, and blocks, are prefetched side by side.
+      if (task->row_stride != bytes || block < bytes) {
+        t.ahead_stride = task->row_stride, t.ahead_step = LINE;
+        t.ahead -= begin * (GROUP_ROWS - 1);
+      }
+      run_tiles(&q, t, begin, stop);
     }
   }
 }
 
-// ---- One row of weights after the other, for up to four prepared rows.
-
-CK_AVX512_INLINE void stream(
-    const ck_linear *task, size_t row0, size_t row1, size_t token, int operands, int parts,
-    size_t width) {
-  size_t slice = task->columns / task->slices * width;
-  size_t stride = task->operand_stride / (size_t)parts;
-  const uint8_t *x = (const uint8_t *)task->operand + token * task->operand_stride;
-  float *output = task->output + token * task->output_stride;
-  int half = width == 2;
-  for (size_t row = row0; row < row1; row++) {
-    const uint8_t *w = (const uint8_t *)task->values + row * task->row_stride;
-    // What will be read next is prefetched even where the stream itself is not.
-    const uint8_t *ahead = operands > 2 ? w + AHEAD_BYTES : NULL;
-    size_t left = (row1 - row) * task->row_stride;
-    if (task->next && left <= AHEAD_BYTES)
-      ahead = (const uint8_t *)task->next + (AHEAD_BYTES - left);
-    size_t k = 0;
-    for (size_t s = 0; s < task->slices; s++) {
-      size_t end = (s + 1) * slice, full = k + slice / 64 * 64;
-      __m512 sums[STREAM_OPERANDS];
-      CK_UNROLL for (int j = 0; j < operands; j++) sums[j] = _mm512_setzero_ps();
-      for (; k < full; k += 64) {
-        __m512i v = _mm512_loadu_si512(w + k);
-        if (ahead) _mm_prefetch((const char *)ahead + k, _MM_HINT_T1);
-        CK_UNROLL for (int j = 0; j < operands; j++)
-          sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + k), half);
-      }
-      if (k < end) {
-        __m512i v = _mm512_maskz_loadu_epi16(byte_tail(end - k), w + k);
-        CK_UNROLL for (int j = 0; j < operands; j++)
-          sums[j] = add_product(sums[j], v, _mm512_load_si512(x + j * stride + k), half);
-        k = end;
-      }
-      float *at = output + s * task->slice_stride + row;
-      CK_UNROLL for (int j = 0; j < operands; j += parts) {
-        __m512 sum = parts == 2 ? _mm512_add_ps(sums[j], sums[j + 1]) : sums[j];
-        at[j / parts * task->output_stride] = lanes_sum(sum);
-      }
-    }
+static void run(
+    const ck_linear *task, const tile_fn *tiles, size_t width, size_t parts, size_t row0,
+    size_t row1, size_t token0, size_t token1, void *scratch) {
+  size_t bytes = task->columns * width, tokens = MANY_OPERANDS / parts;
+  products p = {
+      .task = task, .tiles = tiles, .width = width, .parts = parts, .row0 = row0, .row1 = row1,
+      .sums = (float *)((uint8_t *)scratch + PANEL_BYTES),
+  };
+  for (size_t token = token0; token < token1; token = p.token1) {
+    p.token0 = token, p.token1 = token1 - token < tokens ? token1 : token + tokens;
+    size_t operands = (p.token1 - token) * parts, held = operands * task->operand_stride / parts;
+    size_t blocks = (held + OPERAND_BLOCK_BYTES - 1) / OPERAND_BLOCK_BYTES;
+    size_t block = ((bytes + blocks - 1) / blocks + LINE - 1) / LINE * LINE;
+    p.panel = operands >= PANEL_OPERANDS && block * GROUP_ROWS <= PANEL_BYTES ? scratch : NULL;
+    for (size_t row = row0; row < row1; row += MANY_ROWS)
+      run_rows(&p, row, row1 - row < MANY_ROWS ? row1 : row + MANY_ROWS, block);
   }
-}
-
-// True when the rows of activations are few enough to stream weights past them.
-CK_AVX512_INLINE int stream_few(
-    const ck_linear *task, size_t row0, size_t row1, size_t token, size_t tokens, int parts,
-    size_t width) {
-  size_t operands = tokens * (size_t)parts;
-  if (operands > STREAM_OPERANDS || operands * task->columns * width > STREAM_BYTES) return 0;
-  switch (operands) {
-  case 1: stream(task, row0, row1, token, 1, parts, width); break;
-  case 2: stream(task, row0, row1, token, 2, parts, width); break;
-  case 3: stream(task, row0, row1, token, 3, parts, width); break;
-  default: stream(task, row0, row1, token, 4, parts, width);
-  }
-  return 1;
 }
 
 CK_AVX512 void ck_avx512_linear_bfloat16(
     const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,
     void *scratch) {
-  size_t tokens = token1 - token0;
-  if (task->operand_kind == CK_OPERAND_PAIR) {
-    if (!stream_few(task, row0, row1, token0, tokens, 2, 2))
-      run_groups(task, pair_tiles, 2, 2, row0, row1, token0, token1, scratch);
-  } else if (!stream_few(task, row0, row1, token0, tokens, 1, 2)) {
-    run_groups(task, bfloat16_tiles, 2, 1, row0, row1, token0, token1, scratch);
-  }
+  if (task->operand_kind == CK_OPERAND_PAIR)
+    run(task, pair_tiles, 2, 2, row0, row1, token0, token1, scratch);
+  else
+    run(task, bfloat16_tiles, 2, 1, row0, row1, token0, token1, scratch);
 }
 
 CK_AVX512 void ck_avx512_linear_float32(
     const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,
     void *scratch) {
-  if (!stream_few(task, row0, row1, token0, token1 - token0, 1, 4))
-    run_groups(task, float32_tiles, 4, 1, row0, row1, token0, token1, scratch);
+  run(task, float32_tiles, 4, 1, row0, row1, token0, token1, scratch);
 }
 #endif

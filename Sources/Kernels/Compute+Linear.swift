@@ -177,7 +177,8 @@ private struct LinearPlan {
       let balanced = Self.roundUp(rows, dividedBy: 4 * workers)
       let target = tokens <= 16 ? max(16, Self.chunkByteCount / rowBytes) : 256
       rowsPerChunk = max(1, min(target, balanced))
-      if rowsPerChunk >= 8 { rowsPerChunk = rowsPerChunk / 8 * 8 }
+      // The kernels take groups of 8 rows.
+      rowsPerChunk = min(rows, (rowsPerChunk + 7) / 8 * 8)
       if tokens >= 256 && rows / rowsPerChunk < 4 * workers {
         tokensPerChunk = Self.roundUp(tokens, dividedBy: 4) / 48 * 48
         rowsPerChunk = min(256, rows)
