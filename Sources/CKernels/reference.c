@@ -30,15 +30,13 @@ static void prepare_float(
 }
 
 static void prepare_bfloat16(
-    int32_t kind, uint16_t *row, size_t bytes, const float *source, size_t begin, size_t end,
-    size_t columns) {
+    int32_t kind, uint16_t *row, size_t bytes, const float *source, size_t begin, size_t end) {
   int pair = kind == CK_OPERAND_PAIR || kind == CK_OPERAND_SPLIT_PAIR;
   int split = kind == CK_OPERAND_SPLIT_BFLOAT16 || kind == CK_OPERAND_SPLIT_PAIR;
   uint16_t *low = row + bytes / 4;
   size_t padded = (end + 63) / 64 * 64;
-  if (split && end == columns) padded = ck_split_end(columns);
   for (size_t k = begin; k < padded; k++) {
-    size_t at = split ? ck_split_place(k, columns) : k;
+    size_t at = split ? ck_split_place(k) : k;
     float value = k < end ? source[k - begin] : 0;
     row[at] = ck_to_bfloat16(value);
     if (pair) low[at] = ck_pair_low(value, row[at]);
@@ -53,7 +51,7 @@ void ck_reference_prepare(
   else if (kind <= CK_OPERAND_ROUNDED)
     prepare_float(kind, row, source, begin, end, columns);
   else
-    prepare_bfloat16(kind, row, bytes, source, begin, end, columns);
+    prepare_bfloat16(kind, row, bytes, source, begin, end);
 }
 
 // ---- Matrix products: one output at a time, in blocks of columns widened once per row.

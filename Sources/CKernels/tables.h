@@ -128,19 +128,9 @@ static inline float ck_exp(float x) {
   return p * ck_from_bits((uint32_t)((int32_t)n + 127) << 23);
 }
 
-// Place of element k of a split row of `columns`. Of two blocks of 128, 32 elements each make 64
-// places: the even ones of both, then the odd ones. A block without a neighbour goes by 64.
-static inline size_t ck_split_place(size_t k, size_t columns) {
-  size_t pair = k & ~(size_t)255, in = k & 255;
-  if (columns - pair <= CK_SCALE_BLOCK)
-    return (k & ~(size_t)63) + (k & 1) * 32 + (k & 63) / 2;
-  return pair + (in & 127) / 32 * 64 + (k & 1) * 32 + in / 128 * 16 + (k & 31) / 2;
-}
-
-// Where the places of a split row of `columns` end.
-static inline size_t ck_split_end(size_t columns) {
-  size_t pair = columns & ~(size_t)255, left = columns - pair;
-  return left > CK_SCALE_BLOCK ? pair + 256 : pair + (left + 63) / 64 * 64;
+// Place of element k of a split row: of every 16 the even ones come first.
+static inline size_t ck_split_place(size_t k) {
+  return (k & ~(size_t)15) + (k & 1) * 8 + (k & 15) / 2;
 }
 
 #endif

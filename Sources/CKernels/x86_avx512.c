@@ -15,28 +15,16 @@ static int32_t operand_kind(int32_t format, int32_t activation) {
   return kinds[format][activation];
 }
 
-// 64 values from column k of a row of `columns`, in order or at their split places.
-CK_AVX512_INLINE void pack64(
-    uint16_t *row, size_t k, size_t columns, const __m256i v[4], int split) {
+// 64 values from column k of a row, in order or at their split places.
+CK_AVX512_INLINE void pack64(uint16_t *row, size_t k, const __m256i v[4], int split) {
   __m512i a = _mm512_inserti64x4(_mm512_castsi256_si512(v[0]), v[1], 1);
   __m512i b = _mm512_inserti64x4(_mm512_castsi256_si512(v[2]), v[3], 1);
-  size_t pair = k & ~(size_t)255, in = k & 255;
   if (split) {
-    const __m512i low = _mm512_set1_epi32(0xffff);
-    __m512i even = _mm512_packus_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
-    __m512i odd = _mm512_packus_epi32(_mm512_srli_epi32(a, 16), _mm512_srli_epi32(b, 16));
-    // The packing interleaves quarters of a and b.
-    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-    a = _mm512_permutexvar_epi64(order, even);
-    b = _mm512_permutexvar_epi64(order, odd);
-  }
-  if (split && columns - pair > CK_SCALE_BLOCK) {
-    uint16_t *at = row + pair + (in & 127) * 2 + in / 128 * 16;
-    _mm256_store_si256((__m256i *)at, _mm512_castsi512_si256(a));
-    _mm256_store_si256((__m256i *)(at + 32), _mm512_castsi512_si256(b));
-    _mm256_store_si256((__m256i *)(at + 64), _mm512_extracti64x4_epi64(a, 1));
-    _mm256_store_si256((__m256i *)(at + 96), _mm512_extracti64x4_epi64(b, 1));
-    return;
+    static const uint16_t order[32] = {0,  2,  4,  6,  8,  10, 12, 14, 1,  3,  5,
+                                       7,  9,  11, 13, 15, 16, 18, 20, 22, 24, 26,
+                                       28, 30, 17, 19, 21, 23, 25, 27, 29, 31};
+    a = _mm512_permutexvar_epi16(_mm512_loadu_si512(order), a);
+    b = _mm512_permutexvar_epi16(_mm512_loadu_si512(order), b);
   }
   _mm512_store_si512(row + k, a);
   _mm512_store_si512(row + k + 32, b);
@@ -50,11 +38,10 @@ CK_AVX512_INLINE __m256i low_half(__m512 x, __m256i high) {
 }
 
 CK_AVX512_INLINE void prepare_bfloat16(
-    uint16_t *row, const float *source, size_t begin, size_t end, size_t columns, size_t bytes,
-    int pair, int split) {
+    uint16_t *row, const float *source, size_t begin, size_t end, size_t bytes, int pair,
+    int split) {
   uint16_t *low = row + bytes / 4;
-  size_t padded = split && end == columns ? ck_split_end(columns) : end;
-  for (size_t k = begin; k < padded; k += 64) {
+  for (size_t k = begin; k < end; k += 64) {
     __m256i high[4], rest[4];
     CK_UNROLL for (int i = 0; i < 4; i++) {
       size_t at = k + 16 * (size_t)i;
@@ -63,8 +50,8 @@ CK_AVX512_INLINE void prepare_bfloat16(
       high[i] = round16(x);
       if (pair) rest[i] = low_half(x, high[i]);
     }
-    pack64(row, k, columns, high, split);
-    if (pair) pack64(low, k, columns, rest, split);
+    pack64(row, k, high, split);
+    if (pair) pack64(low, k, rest, split);
   }
 }
 
@@ -74,12 +61,11 @@ CK_AVX512 static void prepare(
   switch (kind) {
   case CK_OPERAND_BFLOAT16:
   case CK_OPERAND_SPLIT_BFLOAT16:
-    prepare_bfloat16(
-        row, source, begin, end, columns, bytes, 0, kind == CK_OPERAND_SPLIT_BFLOAT16);
+    prepare_bfloat16(row, source, begin, end, bytes, 0, kind == CK_OPERAND_SPLIT_BFLOAT16);
     break;
   case CK_OPERAND_PAIR:
   case CK_OPERAND_SPLIT_PAIR:
-    prepare_bfloat16(row, source, begin, end, columns, bytes, 1, kind == CK_OPERAND_SPLIT_PAIR);
+    prepare_bfloat16(row, source, begin, end, bytes, 1, kind == CK_OPERAND_SPLIT_PAIR);
     break;
   case CK_OPERAND_INTEGER1:
   case CK_OPERAND_INTEGER2:
