@@ -66,7 +66,8 @@ test-clients: model
 # Ten thousand mixed requests, a tenth of them left half-way.
 test-soak: build
 	swift build -c release --build-tests
-	STEP3_SOAK_REQUESTS=10000 swift test -c release --skip-build --filter ServerSoakTests
+	STEP3_SOAK_REQUESTS=10000 STEP3_SIMULATION_SEEDS=3000 swift test -c release --skip-build \
+	  --filter 'ServerSoakTests|ScheduledSimulationTests'
 
 lint:
 	Tools/lint

@@ -157,7 +157,7 @@ let package = Package(
       imports: [
         "Disaggregation", "DisaggregationTestSupport", "JSONScanning", "Step3Model",
         "ModelConfiguration", "Kernels", "KVCaching", "Tensors", "TestSupport", "Inference",
-        "Sampling", "Scheduling",
+        "Sampling", "Scheduling", "ClusterControl",
       ]),
     tests(
       "UCXTransportTests",

@@ -1,4 +1,5 @@
 package import Disaggregation
+import JSONScanning
 import Synchronization
 
 /// Asks, from any thread, that a process leave in good order.
@@ -42,20 +43,30 @@ package final class ClusterControlPlane: ControlPlane {
   private var targets: [Target]
   private var greetings: [LinkID: Greeting] = [:]
   private var admitted: [LinkID: PeerIdentity] = [:]
+  /// Peers that have proved who they are and have still to hold the maps in use.
+  private var joining: [LinkID: (peer: PeerIdentity, until: Duration)] = [:]
+  private var news: MapNews
+  /// On an ffn node: the newest map it holds.
+  private var newestHeld: ExpertMap?
+  private var nextReport = Duration.zero
   /// Links that are only looked at.
   private var probed: Set<LinkID> = []
   private var limiter = AttemptLimiter()
   private let drainSwitch: DrainSwitch
   private var hasDrained = false
+  /// How long a peer may take to read the experts of the maps in use.
+  private static let joiningLimit = Duration.seconds(120)
   private static let longestPause = Duration.milliseconds(400)
   private static let greetingLimit = 256
 
   /// The control plane of `identity`'s process, which writes on `board` and leaves when told so by
-  /// `drainSwitch`; `log` gets one line per thing worth telling.
+  /// `drainSwitch`; `log` gets one line per thing worth telling. An attention node uses the maps on
+  /// `desk`, an ffn node begins with that map.
   package init(
-    _ file: ClusterFile, identity: PeerIdentity, board: PeerBoard,
+    _ file: ClusterFile, identity: PeerIdentity, board: PeerBoard, desk: MapDesk,
     drainSwitch: DrainSwitch = DrainSwitch(), log: @escaping @Sendable (String) -> Void
   ) {
+    news = MapNews(desk)
     self.file = file
     self.identity = identity
     self.board = board
@@ -88,6 +99,16 @@ package final class ClusterControlPlane: ControlPlane {
     case .lost(let link, let reason):
       lost(link, reason, now)
       return []
+    case .held(let link, let map, let refusal):
+      if refusal == nil, map.epoch > newestHeld?.epoch ?? 0 {
+        newestHeld = map
+        log("holds expert map \(map.epoch)")
+      }
+      let answer: JSONValue =
+        if let refusal {
+          ["refused": .integer(Int(map.epoch)), "reason": .string(refusal)]
+        } else { ["held": .integer(Int(map.epoch))] }
+      return [tell(answer, link)]
     }
   }
 
@@ -103,17 +124,73 @@ package final class ClusterControlPlane: ControlPlane {
       note(greeting, .tooSlow(limit: file.timeouts.handshake))
       actions += refusal(.tooSlow(limit: file.timeouts.handshake), link)
     }
+    for (link, entry) in joining where entry.until <= now { actions.append(.close(link)) }
     if !hasDrained, drainSwitch.isOn {
       hasDrained = true
       actions.append(.drain)
     }
-    return actions
+    if identity.role == .attention { return actions + followMap() }
+    return actions + report(now)
   }
 
   /// When `advance` is due.
   package var nextDeadline: Duration? {
     let tries = targets.filter { $0.link == nil }.map(\.nextTry)
-    return (tries + greetings.values.map(\.until)).min()
+    let report = board.ownReport == nil || admitted.isEmpty ? [] : [nextReport]
+    return (tries + report + greetings.values.map(\.until)).min()
+  }
+
+  // MARK: Maps and reports
+
+  /// Asks nodes to hold a new map, and takes it once all do.
+  private func followMap() -> [ControlAction] {
+    guard let map = news.desk.proposed, !admitted.isEmpty else { return [] }
+    var actions: [ControlAction] = []
+    let links = admitted.keys.sorted { $0.value < $1.value }
+    for link in links { actions += askToHold(link) }
+    if links.allSatisfy({ news.holds(map, $0) }) {
+      news.desk.adopt(map)
+      log("uses expert map \(map.epoch)")
+      actions.append(.adopt(map))
+    }
+    return actions
+  }
+
+  private func askToHold(_ link: LinkID) -> [ControlAction] {
+    news.toAsk(link).map { tell(["hold": $0.json], link) }
+  }
+
+  /// Tells the attention nodes how this node does.
+  private func report(_ now: Duration) -> [ControlAction] {
+    guard now >= nextReport, let report = board.ownReport else { return [] }
+    nextReport = now + .seconds(1)
+    return admitted.keys.sorted { $0.value < $1.value }.map { tell(["report": report], $0) }
+  }
+
+  private func tell(_ json: JSONValue, _ link: LinkID) -> ControlAction {
+    send(.cluster, Array(json.text(.compact).utf8), link)
+  }
+
+  /// News of a peer that has proved who it is.
+  private func take(_ payload: [UInt8], _ link: LinkID, _ peer: PeerIdentity) -> [ControlAction] {
+    guard let json = try? JSONValue(parsing: payload, depthLimit: 8) else { return [.close(link)] }
+    let base = news.desk.base
+    if identity.role == .ffn {
+      guard let map = ExpertMap(json["hold"], like: base) else { return [] }
+      return [.hold(map, link)]
+    }
+    if let report = json["report"] { board.take(report, of: peer.id) }
+    if let newest = ExpertMap(json["newest"], like: base) { _ = news.desk.propose(newest) }
+    if let number = json["refused"]?.integer, let epoch = UInt32(exactly: number) {
+      let reason = json["reason"]?.string ?? ""
+      log("\(peer.id) does not hold expert map \(epoch): \(reason)")
+      news.desk.refuse(epoch, "\(peer.id): \(reason)")
+    }
+    guard let epoch = json["held"]?.integer.flatMap({ UInt32(exactly: $0) }) else { return [] }
+    news.note(epoch, heldBy: link)
+    guard joining[link] != nil, news.holdsAll(link) else { return [] }
+    joining[link] = nil
+    return admit(peer, link)
   }
 
   // MARK: Handshakes
@@ -159,8 +236,8 @@ package final class ClusterControlPlane: ControlPlane {
       return [send(.cluster, payload, link)]
     }
     guard var greeting = greetings[link] else {
-      // Of an admitted peer: news that this release does not use. Of anybody else: nothing wanted.
-      return admitted[link] == nil ? [.close(link)] : []
+      guard let peer = admitted[link] ?? joining[link]?.peer else { return [.close(link)] }
+      return header.kind == .cluster ? take(payload, link, peer) : []
     }
     guard [.hello, .welcome, .confirm].contains(header.kind) else {
       greetings[link] = nil
@@ -181,8 +258,17 @@ package final class ClusterControlPlane: ControlPlane {
         probed.insert(link)
         return []
       }
-      return (bytes.map { [send(.confirm, $0, link)] } ?? []) + admit(peer, link)
+      return (bytes.map { [send(.confirm, $0, link)] } ?? []) + letIn(peer, link, now)
     }
+  }
+
+  /// Admits a peer, at once or when it holds the maps in use.
+  private func letIn(
+    _ peer: PeerIdentity, _ link: LinkID, _ now: Duration
+  ) -> [ControlAction] {
+    guard identity.role == .attention, !news.holdsAll(link) else { return admit(peer, link) }
+    joining[link] = (peer, now + Self.joiningLimit)
+    return askToHold(link)
   }
 
   private func admit(_ peer: PeerIdentity, _ link: LinkID) -> [ControlAction] {
@@ -198,7 +284,9 @@ package final class ClusterControlPlane: ControlPlane {
     }
     if board.set(peer.id, .admitted) { log("\(peer.id) takes part (epoch \(board.epoch))") }
     let number = Self.number(of: peer.id, in: file) ?? 0
-    return actions + [.admit(link, PeerNode(number: number, name: peer.id))]
+    actions.append(.admit(link, PeerNode(number: number, name: peer.id)))
+    if let newestHeld { actions.append(tell(["newest": newestHeld.json], link)) }
+    return actions
   }
 
   private func refusal(_ reason: HandshakeRefusal, _ link: LinkID) -> [ControlAction] {
@@ -226,6 +314,8 @@ package final class ClusterControlPlane: ControlPlane {
 
   private func lost(_ link: LinkID, _ reason: LinkLoss, _ now: Duration) {
     greetings[link] = nil
+    joining[link] = nil
+    news.forget(link)
     probed.remove(link)
     let peer = admitted.removeValue(forKey: link)
     if let peer, !admitted.values.contains(where: { $0.id == peer.id }),

@@ -1,3 +1,4 @@
+package import JSONScanning
 import Synchronization
 
 /// How one peer stands, for people and for the gateway.
@@ -33,6 +34,8 @@ package final class PeerBoard: Sendable {
   private struct Content {
     var peers: [PeerStatus] = []
     var epoch = 0
+    var ownReport: JSONValue?
+    var reports: [String: JSONValue] = [:]
   }
 
   private let content: Mutex<Content>
@@ -57,6 +60,24 @@ package final class PeerBoard: Sendable {
   package var epoch: Int { content.withLock { $0.epoch } }
   /// The peers that do not take part.
   package var missing: [PeerStatus] { peers.filter { !$0.isAdmitted } }
+
+  /// What this process tells its peers about itself, once a second.
+  package var ownReport: JSONValue? {
+    get { content.withLock { $0.ownReport } }
+    set { content.withLock { $0.ownReport = newValue } }
+  }
+
+  /// What peers told of themselves last, by id; only of those that take part.
+  package var reports: [String: JSONValue] {
+    content.withLock { content in
+      let present = Set(content.peers.filter(\.isAdmitted).map(\.id))
+      return content.reports.filter { present.contains($0.key) }
+    }
+  }
+
+  func take(_ report: JSONValue, of id: String) {
+    content.withLock { $0.reports[id] = report }
+  }
 
   /// Notes a change; whether it is one.
   func set(_ id: String, _ state: PeerStatus.State) -> Bool {

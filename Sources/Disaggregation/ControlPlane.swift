@@ -26,6 +26,8 @@ package enum ControlEvent: Equatable, Sendable {
   case message(LinkID, WireHeader, payload: [UInt8])
   /// A link is over, admitted or not.
   case lost(LinkID, LinkLoss)
+  /// This process holds its shard of a map that the peer told it of, or does not, and why.
+  case held(LinkID, ExpertMap, refusal: String?)
 }
 
 /// What the control plane wants done.
@@ -40,6 +42,10 @@ package enum ControlAction: Equatable, Sendable {
   case close(LinkID)
   /// Tell the peers on all admitted links that this process leaves, and take nothing new.
   case drain
+  /// Hold this process's shard of another map as well, and tell by `held`, for the peer of a link.
+  case hold(ExpertMap, LinkID)
+  /// Use another map from the next step on: every node holds it.
+  case adopt(ExpertMap)
 }
 
 /// Decides which links carry the exchange.
@@ -86,7 +92,7 @@ package final class OpenControlPlane: ControlPlane {
     switch event {
     case .connected(let link):
       return [.send(hello(.hello), payload: Array(name.utf8), on: link)]
-    case .accepted: return []
+    case .accepted, .held: return []
     case .message(let link, let header, let payload):
       let peer = PeerNode(number: header.sender, name: String(decoding: payload, as: UTF8.self))
       switch header.kind {

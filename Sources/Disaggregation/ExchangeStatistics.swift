@@ -107,13 +107,17 @@ package struct ExchangeStatistics: Sendable {
   package internal(set) var lostLinkCount = 0
   /// Steps that could not be computed.
   package internal(set) var failureCount = 0
+  /// Tokens that chose each expert of each layer since the start, [layer][expert].
+  package private(set) var expertLoad: [[Int]]
   private var records: [ExchangeRecord] = []
   private var nextRecord = 0
   private var open: [ExchangeRecord]
   private var mark = Duration.zero
   private var stepNumber: UInt64 = 0
 
-  init(layerCount: Int, slotCount: Int, nodeCount: Int) {
+  init(layerCount: Int, slotCount: Int, nodeCount: Int, expertCount: Int) {
+    expertLoad = Array(
+      repeating: Array(repeating: 0, count: expertCount), count: layerCount)
     traffic = Array(repeating: NodeTraffic(), count: nodeCount)
     open = Array(repeating: ExchangeRecord(), count: slotCount)
   }
@@ -146,6 +150,12 @@ package struct ExchangeStatistics: Sendable {
     open[slot].submitting = now
     open[slot].work.removeAll(keepingCapacity: true)
     spend(\.attention, now)
+  }
+
+  mutating func count(_ routing: borrowing Routing, layer: Int, rowCount: Int) {
+    for pair in 0..<rowCount * routing.expertsPerToken {
+      expertLoad[layer][Int(routing.experts[pair])] += 1
+    }
   }
 
   mutating func submitted(layer: Int, slot: Int, tokenCount: Int, now: Duration) {
@@ -234,6 +244,31 @@ package struct ExchangeStatistics: Sendable {
   }
 }
 
+/// A copy of the attention side's counters, to be read elsewhere.
+package struct ExchangeCounters: Sendable {
+  /// Where time went.
+  package var times = StepTimes()
+  /// By node, in the options' order.
+  package var traffic: [NodeTraffic] = []
+  /// Links that were lost.
+  package var lostLinkCount = 0
+  /// Steps that could not be computed.
+  package var failureCount = 0
+  /// Tokens that chose each expert of each layer, [layer][expert].
+  package var expertLoad: [[Int]] = []
+  /// Dispatches sent again.
+  package var resendCount = 0
+  /// Answers that came too late or twice.
+  package var duplicateCount = 0
+  /// The number of the expert map.
+  package var mapEpoch: UInt32 = 0
+  /// The latest round trip of a sign of life, by node.
+  package var roundTrips: [Int: Duration] = [:]
+
+  /// Nothing counted.
+  package init() {}
+}
+
 /// One layer computed by an FFN node.
 package struct JobRecord: Hashable, Sendable {
   /// The layer.
@@ -265,15 +300,10 @@ package struct WorkerStatistics: Sendable {
   package private(set) var busyTime = Duration.zero
   /// Time that dispatches waited to be begun, summed.
   package private(set) var waitTime = Duration.zero
-  /// Tokens that chose each expert of each layer, [layer][expert], decayed by `halveLoad`.
-  package private(set) var expertLoad: [[Int]]
+  /// Most dispatches that were here at a time, landed or not.
+  package private(set) var mostDispatches = 0
   private var records: [JobRecord] = []
   private var nextRecord = 0
-
-  init(layerCount: Int, expertCount: Int) {
-    expertLoad = Array(
-      repeating: Array(repeating: 0, count: expertCount), count: layerCount)
-  }
 
   /// The latest jobs, oldest first.
   package var latest: [JobRecord] {
@@ -281,18 +311,7 @@ package struct WorkerStatistics: Sendable {
       ? records : Array(records[nextRecord...] + records[..<nextRecord])
   }
 
-  /// Halves the loads, so that old traffic is forgotten.
-  package mutating func halveLoad() {
-    for layer in expertLoad.indices {
-      for expert in expertLoad[layer].indices { expertLoad[layer][expert] /= 2 }
-    }
-  }
-
-  mutating func count(_ routing: borrowing Routing, layer: Int, rowCount: Int) {
-    for pair in 0..<rowCount * routing.expertsPerToken {
-      expertLoad[layer][Int(routing.experts[pair])] += 1
-    }
-  }
+  mutating func here(_ dispatchCount: Int) { mostDispatches = max(mostDispatches, dispatchCount) }
 
   mutating func job(
     layer: Int, began: Duration, ended: Duration, rowCount: Int, dispatchCount: Int,

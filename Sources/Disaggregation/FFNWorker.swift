@@ -33,15 +33,27 @@ package struct WorkerOptions: Hashable, Sendable {
 private final class Holding<T: Transport> {
   let epoch: UInt32
   let shard: Int
+  let part: ShardPart
   var compute: ShardCompute
   var answers: SlotPool<T>
 
-  init(epoch: UInt32, shard: Int, compute: consuming ShardCompute, answers: SlotPool<T>) {
+  init(
+    epoch: UInt32, shard: Int, part: ShardPart, compute: consuming ShardCompute,
+    answers: SlotPool<T>
+  ) {
     self.epoch = epoch
     self.shard = shard
+    self.part = part
     self.compute = compute
     self.answers = answers
   }
+}
+
+/// A map whose experts are being read.
+private struct PreparedMap {
+  let map: ExpertMap
+  var links: [LinkID]
+  let flag: ReadyFlag
 }
 
 /// An answer on its way.
@@ -76,6 +88,7 @@ private struct LinkHistory {
   var step: UInt64 = 0
   var stepBegan = Duration.zero
   var lastLayer = -1
+  var mapEpoch: UInt32 = 0
   var lastDispatch = Duration.zero
 }
 
@@ -91,6 +104,8 @@ package final class FFNWorker<T: Transport> {
   private var sending: [SendToken: SendingAnswer<T>] = [:]
   private var nextToken: UInt64 = 0
   private var landingBlocks: SlotPool<T>
+  private let prepare: ExpertPreparation?
+  private var preparing: [PreparedMap] = []
   private var history: [LinkID: LinkHistory] = [:]
   private var normed: Buffer<Float>
   private var routing: Routing
@@ -106,10 +121,11 @@ package final class FFNWorker<T: Transport> {
   /// The context's token limit is not used; the options say how many rows come at a time.
   package init(
     model: FeedForwardContext, map: ExpertMap, shard: Int, options: WorkerOptions, transport: T,
-    control: any ControlPlane
+    control: any ControlPlane, prepare: ExpertPreparation? = nil
   ) throws(ExpertMapError) {
     self.model = model
     self.options = options
+    self.prepare = prepare
     hub = LinkHub(
       transport: transport, control: control, timeouts: options.timeouts, watchesPeers: false)
     let columns = model.configuration.hiddenSize
@@ -120,8 +136,7 @@ package final class FFNWorker<T: Transport> {
       transport: transport, byteCount: layout.byteCount, limit: options.slotLimit)
     normed = Buffer(count: options.jobRowLimit * columns)
     routing = Routing(tokenLimit: options.jobRowLimit, expertsPerToken: topK)
-    statistics = WorkerStatistics(
-      layerCount: model.layers.count, expertCount: model.configuration.expertCount)
+    statistics = WorkerStatistics()
     try hold(map, shard: shard)
     // A layer may take longer than a peer may be silent.
     model.compute.team.callBetweenChunks { [hub] in hub.pollWhileComputing() }
@@ -137,7 +152,8 @@ package final class FFNWorker<T: Transport> {
   /// The admitted attention processes.
   package var links: [AdmittedLink] { hub.links }
 
-  /// Serves `shard` of another map as well; of older maps only the last stays.
+  /// Serves `shard` of another map as well. Of older maps the first stays, with which attention
+  /// processes begin, the one before this, and those that peers still use.
   package func hold(_ map: ExpertMap, shard: Int) throws(ExpertMapError) {
     let hasMixtures = model.configuration.isMixtureLayer.contains(true)
     try map.check(expertCount: hasMixtures ? model.configuration.expertCount : 0)
@@ -151,8 +167,55 @@ package final class FFNWorker<T: Transport> {
       transport: hub.transport,
       byteCount: planeLimit * options.dispatchRowLimit * rowByteCount, limit: options.slotLimit)
     holdings.append(
-      Holding(epoch: map.epoch, shard: shard, compute: compute, answers: answers))
-    if holdings.count > 2 { holdings.removeFirst() }
+      Holding(
+        epoch: map.epoch, shard: shard, part: map.parts[shard], compute: compute,
+        answers: answers))
+    let used = Set(hub.links.compactMap { history[$0.link]?.mapEpoch })
+    let newest = holdings.suffix(2).map(\.epoch)
+    holdings = holdings.enumerated().filter { index, holding in
+      index == 0 || newest.contains(holding.epoch) || used.contains(holding.epoch)
+    }.map(\.element)
+  }
+
+  /// Begins to hold a map that a peer told of, or says at once that it is held, or cannot be.
+  private func begin(_ map: ExpertMap, for link: LinkID) {
+    guard let own = holdings.first, map.parts.indices.contains(own.shard) else { return }
+    let shard = own.shard
+    if let known = holdings.first(where: { $0.epoch == map.epoch }) {
+      let isSame = known.part == map.parts[shard]
+      hub.tellHeld(
+        map, on: link, refusal: isSame ? nil : "expert map \(map.epoch) is another one here")
+      shareRoom()
+      return
+    }
+    if let index = preparing.firstIndex(where: { $0.map == map }) {
+      preparing[index].links.append(link)
+      return
+    }
+    let flag = ReadyFlag()
+    preparing.append(PreparedMap(map: map, links: [link], flag: flag))
+    if let prepare { prepare(map.parts[shard], flag) } else { flag.set() }
+  }
+
+  /// Holds the maps whose experts have been read.
+  private func finishPreparing() {
+    for entry in preparing where entry.flag.isSet {
+      var refusal: String?
+      do throws(ExpertMapError) { try hold(entry.map, shard: holdings[0].shard) } catch {
+        refusal = "\(error)"
+      }
+      for link in entry.links { hub.tellHeld(entry.map, on: link, refusal: refusal) }
+      // Links that were let in meanwhile have not heard it.
+      shareRoom()
+    }
+    preparing.removeAll { $0.flag.isSet }
+  }
+
+  /// Shares the room for dispatches among the peers.
+  private func shareRoom() {
+    var header = hub.header(.credit)
+    header.tokens = UInt32(max(1, options.slotLimit / max(1, hub.links.count)))
+    for link in hub.links { try? transport.sendControl(header, payload: [], on: link.link) }
   }
 
   /// Tells the attention processes that this one wants to leave; it works on until they have
@@ -189,9 +252,10 @@ package final class FFNWorker<T: Transport> {
       while let event = hub.nextEvent() { handle(event) }
       // What landed at once is there with the next poll.
     } while landWaiting()
+    if !preparing.isEmpty { finishPreparing() }
     let now = transport.now
     switch choose(now) {
-    case .nothing: return now + .seconds(1)
+    case .nothing: return now + (preparing.isEmpty ? .seconds(1) : .milliseconds(5))
     case .later(let due): return due
     case .job(let indices): return perform(indices) ? now : now + .milliseconds(1)
     }
@@ -206,18 +270,26 @@ package final class FFNWorker<T: Transport> {
       if isDraining {
         try? transport.sendControl(hub.header(.drain), payload: [], on: link)
       }
-    case .suspected, .recovered: break
+      shareRoom()
+    case .suspected, .recovered, .adopt: break
     case .drain: drain()
-    case .lost(let link, _, _): forget(link)
+    case .hold(let map, let link): begin(map, for: link)
+    case .lost(let link, _, _):
+      forget(link)
+      shareRoom()
     case .message(let link, let header, _):
       if header.kind == .bye { hub.close(link) }
     case .arrived(let link, let header, let id, let time):
-      guard header.kind == .dispatch, unlanded.count < options.slotLimit else {
+      // Credit keeps honest peers below it; one that floods must not stand for the others.
+      guard header.kind == .dispatch,
+        unlanded.count(where: { $0.link == link }) < options.slotLimit
+      else {
         transport.discard(id)
         hub.close(link)
         return
       }
       unlanded.append(UnlandedDispatch(link: link, header: header, id: id, arrived: time))
+      statistics.here(unlanded.count + landings.count + waiting.count)
     case .received(_, let header, let id): received(header, id)
     case .sent(_, let token):
       finishSending(token)
@@ -335,6 +407,7 @@ package final class FFNWorker<T: Transport> {
       link.stepBegan = entry.received
     }
     link.lastLayer = Int(entry.header.layer)
+    link.mapEpoch = entry.header.mapEpoch
     link.lastDispatch = entry.received
     history[entry.link] = link
   }
@@ -436,9 +509,6 @@ package final class FFNWorker<T: Transport> {
           firstRow: rowCount, rowCount: entry.rowCount,
           target: entry.holding.answers.slice(answer, byteCount)))
       rowCount += entry.rowCount
-    }
-    if head.layout.topK > 0 {
-      statistics.count(routing, layer: layer, rowCount: rowCount)
     }
     let transport = transport
     head.holding.compute.run(

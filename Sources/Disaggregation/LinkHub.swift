@@ -34,6 +34,10 @@ package enum LinkEvent: Equatable, Sendable {
   case sent(LinkID, SendToken)
   /// The control plane wants this process to leave.
   case drain
+  /// A peer wants this process to hold its shard of another map as well.
+  case hold(ExpertMap, LinkID)
+  /// Every node holds another map.
+  case adopt(ExpertMap)
 }
 
 /// An admitted link.
@@ -123,6 +127,12 @@ package final class LinkHub<T: Transport> {
     }
   }
 
+  /// Tells the control plane what became of a map that a peer wants held.
+  package func tellHeld(_ map: ExpertMap, on link: LinkID, refusal: String?) {
+    let now = transport.now
+    perform(control.handle(.held(link, map, refusal: refusal), now: now), now)
+  }
+
   /// Ends one link.
   package func close(_ link: LinkID) { transport.close(link) }
 
@@ -208,6 +218,8 @@ package final class LinkHub<T: Transport> {
         events.append(.admitted(link, peer))
       case .close(let link): transport.close(link)
       case .drain: events.append(.drain)
+      case .hold(let map, let link): events.append(.hold(map, link))
+      case .adopt(let map): events.append(.adopt(map))
       }
     }
   }

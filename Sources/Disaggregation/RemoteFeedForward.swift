@@ -98,7 +98,8 @@ package final class RemoteFeedForward<T: Transport> {
   }
 
   let hub: LinkHub<T>
-  private(set) var options: RemoteOptions
+  /// Its choices; the map is the one in use.
+  package private(set) var options: RemoteOptions
   let context: FeedForwardContext
   private(set) var shares: [[[ShareKey]]]
   private(set) var plans: [CombinationPlan]
@@ -176,7 +177,7 @@ package final class RemoteFeedForward<T: Transport> {
     }
     statistics = ExchangeStatistics(
       layerCount: context.layers.count, slotCount: context.microBatchLimit,
-      nodeCount: options.nodes.count)
+      nodeCount: options.nodes.count, expertCount: context.configuration.expertCount)
     hub.poll()
     context.compute.team.callBetweenChunks { [hub] in hub.pollWhileComputing() }
   }
@@ -265,7 +266,10 @@ package final class RemoteFeedForward<T: Transport> {
     case .received(_, let header, let id): received(header, id, now)
     case .sent(_, let token):
       if let (block, _) = sending.removeValue(forKey: token) { release(block) }
-    case .drain: break
+    case .adopt(let map):
+      // Checked where it was proposed.
+      try? adopt(map)
+    case .drain, .hold: break
     }
   }
 
@@ -469,9 +473,6 @@ package final class RemoteFeedForward<T: Transport> {
     for block in current.answerBlocks { answerBlocks.give(block) }
     outgoing[slot] = nil
   }
-
-  /// Blocks in use, for tests of leaks.
-  package var usedBlockCount: Int { sendBlocks.usedCount + answerBlocks.usedCount }
 }
 
 // MARK: - The cut
@@ -491,6 +492,9 @@ extension RemoteFeedForward: FeedForwardService {
     let (slot, index) = (microBatch.index, layer.value)
     precondition(outgoing[slot] == nil, "micro-batch \(slot) is under way")
     statistics.submitting(layer: index, slot: slot, now: transport.now)
+    if context.configuration.isMixtureLayer[index] {
+      statistics.count(microBatch.routing, layer: index, rowCount: microBatch.tokens.count)
+    }
     pump()
     outgoing[slot] = Outgoing(
       layer: index, tokenCount: microBatch.tokens.count, isPrefill: microBatch.isPrefill,

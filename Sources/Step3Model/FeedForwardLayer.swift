@@ -55,6 +55,18 @@ extension FeedForwardLayer {
   }
 }
 
+extension FeedForwardLayer {
+  /// Reads the weights of some routed experts from the checkpoint.
+  package func readAhead(experts: [Int]) {
+    guard case .mixture(let mixture) = self else { return }
+    for expert in experts {
+      mixture.experts[expert].gateProjection.readAhead()
+      mixture.experts[expert].upProjection.readAhead()
+      mixture.experts[expert].downProjection.readAhead()
+    }
+  }
+}
+
 extension FeedForwardScratch {
   /// Scratch for `tokenLimit` rows, allocated once for the widest layer.
   package init(

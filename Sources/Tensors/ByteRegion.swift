@@ -49,6 +49,16 @@ package struct ByteRegion: Sendable {
       base: base + range.lowerBound, byteCount: range.count, owner: owner)
   }
 
+  /// Reads one byte of every page, so that all are in memory.
+  package func touch() {
+    var sum: UInt8 = 0
+    for offset in stride(from: 0, to: byteCount, by: 4096) {
+      unsafe sum &+= base.load(fromByteOffset: offset, as: UInt8.self)
+    }
+    // Somebody must want the sum, or nothing is read.
+    withExtendedLifetime(sum) {}
+  }
+
   /// Copies the bytes out.
   package func bytes() -> [UInt8] {
     unsafe [UInt8](UnsafeRawBufferPointer(start: base, count: byteCount))

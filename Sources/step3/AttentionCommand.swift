@@ -2,6 +2,7 @@ import ClusterControl
 import CommandLineInterface
 import Disaggregation
 import Inference
+import JSONScanning
 import Serving
 
 /// `step3 attention`: a server whose feed-forward halves are computed by ffn nodes.
@@ -31,13 +32,28 @@ struct AttentionCommand: Command {
     options.microBatchCount = setup.file.microBatchCount
     let board = PeerBoard(setup.file, role: .attention)
     let desk = TraceDesk()
+    let maps = setup.makeMapDesk()
+    let exchange = ExchangeDesk(setup.layout)
     let engine = ClusterEngine(
-      Engine(folder, options: options, through: setup.makeFactory(board, desk, log)), board,
-      setup.layout)
+      Engine(
+        folder, options: options, through: setup.makeFactory(board, maps, desk, exchange, log)),
+      board, setup.layout)
     var settings = try ServeFlags.settings(arguments)
     settings.clusterKey = setup.file.key
     let names = setup.layout.holders.flatMap { $0 }
     settings.clusterTrace = { await desk.trace($0, name: setup.node.id, nodeNames: names) }
+    settings.clusterMap = { json in
+      guard let map = ExpertMap(json, like: maps.base) else {
+        return "not an expert map of \(maps.base.parts.count) shards"
+      }
+      return maps.propose(map)
+    }
+    settings.clusterStatus = {
+      var reports = JSONObject()
+      for (id, report) in board.reports { reports[id] = report }
+      return maps.members + exchange.members + [("ffn", .object(reports))]
+    }
+    settings.clusterMetrics = { exchange.metrics(board.reports) }
     var http = try ServeFlags.httpOptions(arguments)
     http.host = arguments.optionalString("host") ?? setup.node.host
     http.port = arguments.optionalInteger("port") ?? setup.node.port

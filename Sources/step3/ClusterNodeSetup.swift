@@ -13,6 +13,8 @@ struct ClusterNodeSetup: Sendable {
   let file: ClusterFile
   let node: ClusterNode
   let layout: ClusterLayout
+  /// Routed experts of the model, 0 for one without mixtures.
+  let expertCount: Int
   let identity: PeerIdentity
 
   static let clusterFlag = Flag.string(
@@ -31,8 +33,8 @@ struct ClusterNodeSetup: Sendable {
     self.file = file
     node = if let id { try file.node(id, role) } else { file.nodes(role)[0] }
     let text = folder.configuration.text
-    layout = try file.layout(
-      expertCount: text.isMixtureLayer.contains(true) ? text.expertCount : 0)
+    expertCount = text.isMixtureLayer.contains(true) ? text.expertCount : 0
+    layout = try file.layout(expertCount: expertCount)
     // Both halves must round alike.
     let activation = options.resolvedActivation(weightByteCount: folder.textByteCount)
     identity = PeerIdentity(
@@ -69,6 +71,9 @@ struct ClusterNodeSetup: Sendable {
     return timeouts
   }
 
+  /// A desk that begins with the file's map.
+  func makeMapDesk() -> MapDesk { MapDesk(layout.map, expertCount: expertCount) }
+
   /// How an attention node uses the ffn nodes.
   func remoteOptions(roundsActivations: Bool) -> RemoteOptions {
     let nodes = layout.holders.enumerated().flatMap { shard, ids in
@@ -78,10 +83,12 @@ struct ClusterNodeSetup: Sendable {
         }
       }
     }
+    // With one shard there is one sum to send, and rounding it would save only half.
+    let isOneShard = layout.map.parts.count == 1
     let format: ExchangeFormat =
       switch file.exchange {
       case .exact: .exact(roundsActivations: roundsActivations)
-      case .bf16: .bfloat16
+      case .bf16: isOneShard ? .exact(roundsActivations: roundsActivations) : .bfloat16
       case .fp8: .fast
       }
     var options = RemoteOptions(map: layout.map, nodes: nodes, format: format)
@@ -93,18 +100,18 @@ struct ClusterNodeSetup: Sendable {
 
   /// Makes the feed-forward half of an attention node, on the engine's thread.
   func makeFactory(
-    _ board: PeerBoard, _ desk: TraceDesk, _ log: Log
+    _ board: PeerBoard, _ maps: MapDesk, _ desk: TraceDesk, _ exchange: ExchangeDesk, _ log: Log
   ) -> FeedForwardFactory {
     let setup = self
     return { context in
-      let control = ClusterControlPlane(setup.file, identity: setup.identity, board: board) {
-        log.info("\(setup.node.id): \($0)")
-      }
+      let control = ClusterControlPlane(
+        setup.file, identity: setup.identity, board: board, desk: maps
+      ) { log.info("\(setup.node.id): \($0)") }
       let remote = try RemoteFeedForward(
         context: context,
         options: setup.remoteOptions(roundsActivations: context.activation == .bfloat16),
         transport: UCXTransport(setup.transportSettings()), control: control)
-      return TracedFeedForward(remote, desk)
+      return WatchedFeedForward(remote, desk, exchange)
     }
   }
 }

@@ -3,6 +3,7 @@ import CommandLineInterface
 import Disaggregation
 import Foundation
 import Inference
+import JSONScanning
 import Kernels
 import ModelConfiguration
 import Step3Model
@@ -90,7 +91,8 @@ struct FFNCommand: Command {
     let board = PeerBoard(setup.file, role: .ffn)
     let name = setup.node.id
     let control = ClusterControlPlane(
-      setup.file, identity: setup.identity, board: board, drainSwitch: life.drain
+      setup.file, identity: setup.identity, board: board, desk: setup.makeMapDesk(),
+      drainSwitch: life.drain
     ) { log.info("\(name): \($0)") }
     var worker = WorkerOptions()
     worker.dispatchRowLimit = rows
@@ -99,10 +101,17 @@ struct FFNCommand: Command {
     let shard = setup.layout.shard(of: name) ?? 0
     let node = try FFNWorker(
       model: context, map: setup.layout.map, shard: shard, options: worker,
-      transport: transport, control: control)
+      transport: transport, control: control,
+      prepare: readAhead(context.layers, held: setup.layout.map.parts[shard]))
     log.info("\(name) serves shard \(shard) at \(setup.node.address)")
     var drainedAt: ContinuousClock.Instant?
+    let began = ContinuousClock.now
+    var nextReport = began
     node.run {
+      if ContinuousClock.now >= nextReport {
+        nextReport = .now + .seconds(1)
+        board.ownReport = node.statistics.report(uptime: .now - began, shard: shard)
+      }
       if life.drain.isOn {
         // Answers go out, and peers turn away, within a few heartbeats.
         let since = drainedAt ?? .now
@@ -112,6 +121,36 @@ struct FFNCommand: Command {
       }
       return life.isStopping
     }
+  }
+}
+
+extension FFNCommand {
+  /// Reads the experts that a node does not hold already on a thread of its own.
+  private static func readAhead(
+    _ layers: [FeedForwardLayer], held: ShardPart
+  ) -> ExpertPreparation {
+    { part, flag in
+      let known = Set(held.experts.joined())
+      let experts = part.experts.joined().filter { !known.contains($0) }
+      let thread = Thread {
+        for layer in layers { layer.readAhead(experts: experts) }
+        flag.set()
+      }
+      thread.name = "experts"
+      thread.start()
+    }
+  }
+}
+
+extension WorkerStatistics {
+  /// The counters, as peers are told them; times in seconds.
+  func report(uptime: Duration, shard: Int) -> JSONValue {
+    [
+      "shard": .integer(shard), "uptime": .number(uptime.seconds), "jobs": .integer(jobCount),
+      "rows": .integer(rowCount), "dispatches": .integer(dispatchCount),
+      "refused": .integer(refusedCount), "most_dispatches": .integer(mostDispatches),
+      "busy": .number(busyTime.seconds), "wait": .number(waitTime.seconds),
+    ]
   }
 }
 

@@ -25,6 +25,7 @@ struct Step3Command {
       ClusterUpCommand.self,
       ClusterCheckCommand.self,
       ClusterTopCommand.self,
+      ClusterRebalanceCommand.self,
       TraceCommand.self,
       BenchLimitsCommand.self,
       BenchKernelsCommand.self,

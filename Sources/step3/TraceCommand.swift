@@ -4,7 +4,6 @@ import Disaggregation
 import Foundation
 import JSONScanning
 import Serving
-import Step3Model
 import Synchronization
 
 /// `step3 trace`: the timeline of a running cluster's steps, for Perfetto.
@@ -94,41 +93,4 @@ final class TraceDesk: Sendable {
     }
     return nil
   }
-}
-
-/// A remote feed-forward half whose steps may be recorded.
-final class TracedFeedForward<T: Transport>: FeedForwardService {
-  private var remote: RemoteFeedForward<T>
-  private let desk: TraceDesk
-
-  init(_ remote: RemoteFeedForward<T>, _ desk: TraceDesk) {
-    self.remote = remote
-    self.desk = desk
-  }
-
-  func beginStep() {
-    desk.beginStep { remote.statistics.latest }
-    remote.beginStep()
-  }
-
-  func idle() { remote.idle() }
-  var missingPeers: [String] { remote.missingPeers }
-
-  func microBatchCount(rowCount: Int, limit: Int) -> Int {
-    remote.microBatchCount(rowCount: rowCount, limit: limit)
-  }
-
-  func submit(
-    _ layer: LayerIndex, _ microBatch: borrowing MicroBatch
-  ) throws(FeedForwardError) {
-    try remote.submit(layer, microBatch)
-  }
-
-  func collect(
-    _ layer: LayerIndex, into microBatch: inout MicroBatch
-  ) throws(FeedForwardError) {
-    try remote.collect(layer, into: &microBatch)
-  }
-
-  func progress() { remote.progress() }
 }

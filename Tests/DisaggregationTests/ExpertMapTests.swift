@@ -61,7 +61,7 @@ struct ExpertMapTests {
     let map = ExpertMap.expertParallel(expertCount: 8, count: 2)
     let cluster = try TinyCluster(map) { try TinyModel(.bfloat16, activation: .bfloat16) }
     let other = try #require(
-      map.balanced(load: [50, 40, 9, 8, 1, 1, 1, 1], expertLimit: 6))
+      map.balanced(load: [50, 40, 9, 8, 1, 1, 1, 1]))
     let remote = try cluster.attention(
       model, microBatches: 2, format: .exact(roundsActivations: true))
     var served = ServedFeedForward(remote)
@@ -80,19 +80,17 @@ struct ExpertMapTests {
     #expect(remote.statistics.failureCount == 0)
   }
 
-  @Test("balancing parts experts that are chosen often, within each shard's memory")
+  @Test("balancing parts experts that are chosen often; each shard keeps its number of them")
   func balance() throws {
     let map = ExpertMap.expertParallel(expertCount: 8, count: 2)
     let load = [90, 80, 70, 60, 5, 4, 3, 2]
     #expect(map.imbalance(load: load) > 1.8)
-    let better = try #require(map.balanced(load: load, expertLimit: 4))
+    let better = try #require(map.balanced(load: load))
     try better.check(expertCount: 8)
     #expect(better.imbalance(load: load) < 1.1)
     #expect(better.epoch == map.epoch + 1)
-    #expect(better.parts.allSatisfy { Array($0.experts.joined()).count <= 4 })
-    #expect(better.balanced(load: load, expertLimit: 4) == nil)
-    #expect(
-      ExpertMap.tensorParallel(expertCount: 8, count: 2).balanced(load: load, expertLimit: 8)
-        == nil)
+    #expect(better.parts.allSatisfy { Array($0.experts.joined()).count == 4 })
+    #expect(better.balanced(load: load) == nil)
+    #expect(ExpertMap.tensorParallel(expertCount: 8, count: 2).balanced(load: load) == nil)
   }
 }

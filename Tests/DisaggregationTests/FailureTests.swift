@@ -146,4 +146,27 @@ struct FailureTests {
     #expect(before > 0)
     #expect(remote.statistics.traffic[1].dispatchCount > before)
   }
+
+  @Test("credit keeps what waits at a node within its room; no bit changes")
+  func credit() throws {
+    let model = try makeModel()
+    let cluster = try TinyCluster(.whole(expertCount: 8)) {
+      try TinyModel(.bfloat16, activation: .bfloat16)
+    }
+    var options = WorkerOptions()
+    options.slotLimit = 2
+    cluster.stop("ffn-0-0")
+    cluster.start("ffn-0-0", options: options)
+    let remote = try cluster.attention(
+      model, microBatches: 4, format: .exact(roundsActivations: true))
+    var served = ServedFeedForward(remote)
+    let found = try model.run(
+      prompts: prompts, decodeSteps: 10, microBatches: 4, through: &served
+    ) { remote.beginStep() }
+    #expect(found == (try expected(model, decodeSteps: 10)))
+    #expect(remote.statistics.failureCount == 0)
+    #expect(remote.creditLimits == [2])
+    #expect(remote.usedBlockCount == 0)
+    #expect(cluster.stop("ffn-0-0") == 0)
+  }
 }

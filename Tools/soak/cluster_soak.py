@@ -4,10 +4,12 @@
     Tools/soak/cluster_soak.py --step3 .build/release/step3 --model DIR [--events 100] [--seed 1]
 
 Two attention processes, two ffn replicas and a gateway run on this machine. Clients stream without
-pause; every answer is compared with the one that the undisturbed cluster gave. Each event kills (-9)
-or stops (SIGSTOP, for up to two seconds) one ffn or one attention process, never both of a kind, and
-starts it again. At the end every request must have been answered, with the same tokens, and no
-process may hold more descriptors or much more memory than after the first tenth.
+pause; every answer is compared with the one that the undisturbed cluster gave. Each event kills (-9),
+stops (SIGSTOP, for up to two seconds) or drains (SIGTERM) one ffn or one attention process, never both
+of a kind, and starts it again. In the second half a0 and f0 are only stopped, so that they see all the
+others' deaths. At the end every request must have been answered, with the same tokens, and no process,
+while it lived, may have come to hold more descriptors or much more memory than ten events after its
+start.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ class Cluster:
             time.sleep(0.05)
 
     def usage(self) -> dict[str, tuple[int, int]]:
-        """Open descriptors and resident KiB of the processes that were never restarted."""
+        """Open descriptors and resident KiB of every process."""
         result = {}
         for name, process in self.processes.items():
             try:
@@ -85,7 +87,8 @@ class Cluster:
                 status = Path(f"/proc/{process.pid}/status").read_text()
             except OSError:
                 continue
-            memory = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+            # Without the checkpoint's pages, which come and go as the system likes.
+            memory = next(line for line in status.splitlines() if line.startswith("RssAnon"))
             result[name] = (count, int(memory.split()[1]))
         return result
 
@@ -143,15 +146,18 @@ class Clients:
             index += 1
 
 
-def disturb(cluster: Cluster, clients: Clients, chance: random.Random) -> None:
+def disturb(
+    cluster: Cluster, clients: Clients, chance: random.Random, spared: set[str]
+) -> None:
     """One event, and its end: the cluster is whole again."""
     name = chance.choice(["f0", "f1", "a0", "a1"])
     process = cluster.processes[name]
     time.sleep(chance.uniform(0, 0.3))
-    if chance.random() < 0.5:
-        clients.tell(f"kill {name}")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    kind = chance.choice(["kill", "stop", "drain", "kill"])
+    if kind != "stop" and name not in spared:
+        clients.tell(f"{kind} {name}")
+        process.send_signal(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
+        process.wait(60)
         time.sleep(chance.uniform(0, 0.5))
         cluster.start(name)
     else:
@@ -162,6 +168,20 @@ def disturb(cluster: Cluster, clients: Clients, chance: random.Random) -> None:
         clients.tell(f"continue {name}")
     cluster.wait_whole()
     clients.tell("whole")
+
+
+def growth(lives: dict[tuple[str, int], list[tuple[int, int]]]) -> list[dict[str, object]]:
+    """Of every process that saw at least 15 events: what it held after ten of them and at its end,
+    the most of three events each, for connections come and go."""
+    return [
+        {
+            "node": name, "events": len(seen),
+            "descriptors": [max(u[0] for u in seen[8:11]), max(u[0] for u in seen[-3:])],
+            "kib": [max(u[1] for u in seen[8:11]), max(u[1] for u in seen[-3:])],
+        }
+        for (name, _), seen in lives.items()
+        if len(seen) >= 15
+    ]  # fmt: skip
 
 
 def main() -> None:
@@ -185,27 +205,30 @@ def main() -> None:
     for thread in threads:
         thread.start()
     chance = random.Random(arguments.seed)
-    early: dict[str, tuple[int, int]] = {}
+    # By process: what it held after each event since its start.
+    lives: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for event in range(arguments.events):
-        disturb(cluster, clients, chance)
-        if event == arguments.events // 10:
-            early = cluster.usage()
+        disturb(cluster, clients, chance, {"a0", "f0"} if event >= arguments.events // 2 else set())
+        for name, usage in cluster.usage().items():
+            lives.setdefault((name, cluster.processes[name].pid), []).append(usage)
     clients.done.set()
     for thread in threads:
         thread.join()
     seconds = time.monotonic() - clients.began
-    late = cluster.usage()
     for process in cluster.processes.values():
         process.send_signal(signal.SIGTERM)
     codes = {name: process.wait(30) for name, process in cluster.processes.items()}
     result = {
         "events": arguments.events, "seconds": round(seconds, 1), **clients.counts,
         "longest_request_seconds": round(clients.longest, 2), "exit_codes": codes,
-        "gateway_descriptors_early_late": [early["gw"][0], late["gw"][0]],
-        "gateway_kib_early_late": [early["gw"][1], late["gw"][1]], "log": str(folder / "log.txt"),
+        "lives": growth(lives), "log": str(folder / "log.txt"),
     }  # fmt: skip
     print(json.dumps(result))
-    leaked = late["gw"][0] > early["gw"][0] + 2 * arguments.clients
+    leaked = any(
+        life["descriptors"][1] > life["descriptors"][0] + 2 * arguments.clients
+        or life["kib"][1] > 1.2 * life["kib"][0] + 8192
+        for life in result["lives"]
+    )
     clean = all(code == 143 for code in codes.values())
     lost = clients.counts["failed"] + clients.counts["different"]
     raise SystemExit(int(lost > 0 or leaked or not clean))

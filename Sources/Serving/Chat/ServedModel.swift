@@ -25,6 +25,12 @@ package struct APISettings: Sendable {
   package var clusterKey: [UInt8]?
   /// Gives the timeline of the next so many steps, on an attention node.
   package var clusterTrace: (@Sendable (_ steps: Int) async -> JSONValue?)?
+  /// Takes a new expert map, on an attention node; why it cannot be, or nil.
+  package var clusterMap: (@Sendable (JSONValue) -> String?)?
+  /// More members of the status, on an attention node.
+  package var clusterStatus: (@Sendable () -> [(String, JSONValue)])?
+  /// More metrics, on an attention node.
+  package var clusterMetrics: (@Sendable () -> [ClusterMetric])?
   /// Keys that open the API; none leaves it open.
   package var keys: [String] = []
   package var defaults = SamplingDefaults()

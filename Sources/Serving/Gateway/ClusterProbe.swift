@@ -23,13 +23,26 @@ package final class ClusterProbe: Sendable {
     _ node: ClusterNode, path: String? = nil, within limit: Duration = .seconds(2)
   ) async -> (status: Int, json: JSONValue)? {
     let path = path ?? (node.role == .gateway ? "/health" : ClusterRoutes.statusPath)
+    return await send("GET", node, path, [], limit)
+  }
+
+  /// Gives an attention node another expert map; what it answers.
+  package func give(
+    _ map: JSONValue, to node: ClusterNode
+  ) async -> (status: Int, json: JSONValue)? {
+    await send("POST", node, ClusterRoutes.mapPath, map.bytes, .seconds(2))
+  }
+
+  private func send(
+    _ method: String, _ node: ClusterNode, _ path: String, _ body: [UInt8], _ limit: Duration
+  ) async -> (status: Int, json: JSONValue)? {
     // The signature covers the path without the query.
     let signature = RequestSignature.sign(
-      key: key, method: "GET", path: String(path.prefix { $0 != "?" }), body: [],
+      key: key, method: method, path: String(path.prefix { $0 != "?" }), body: body,
       seconds: WallClock.seconds)
     let request = HTTPClientRequest(
-      host: node.host, port: node.port, path: path,
-      headers: [HTTPField(RequestSignature.header, signature)])
+      host: node.host, port: node.port, method: method, path: path,
+      headers: [HTTPField(RequestSignature.header, signature)], body: body)
     let box = AnswerBox()
     let number = client.start(request) { box.take($0) }
     let timer = Task {

@@ -3,13 +3,15 @@ import Inference
 import JSONScanning
 import Synchronization
 
-/// What an attention node does for the gateway: `/cluster/status`, `/cluster/generate` and
-/// `/cluster/cancel`, for holders of the cluster key alone.
+/// What an attention node does for the gateway and for `step3 cluster`: `/cluster/status`,
+/// `/cluster/generate`, `/cluster/cancel`, `/cluster/trace` and `/cluster/map`, for holders of the
+/// cluster key alone.
 final class ClusterRoutes: Sendable {
   static let statusPath = "/cluster/status"
   static let generatePath = "/cluster/generate"
   static let cancelPath = "/cluster/cancel"
   static let tracePath = "/cluster/trace"
+  static let mapPath = "/cluster/map"
 
   private let signatures: Mutex<RequestSignature>
 
@@ -36,12 +38,21 @@ final class ClusterRoutes: Sendable {
       }
       exchange.respond(Self.answer(200, [:]))
     case ("GET", Self.tracePath): await trace(exchange, context)
+    case ("POST", Self.mapPath): exchange.respond(takeMap(request.body, context))
     default: exchange.respond(Self.answer(404, ["error": "unknown path"]))
     }
   }
 
   private static func answer(_ status: Int, _ json: JSONValue) -> HTTPResponse {
     HTTPResponse(status: status, contentType: "application/json", body: json.bytes)
+  }
+
+  private func takeMap(_ body: [UInt8], _ context: APIContext) -> HTTPResponse {
+    guard let take = context.settings.clusterMap, let json = try? JSONValue(parsing: body) else {
+      return Self.answer(400, ["error": "not an expert map"])
+    }
+    if let refusal = take(json) { return Self.answer(409, ["error": .string(refusal)]) }
+    return Self.answer(202, [:])
   }
 
   private func trace(_ exchange: HTTPExchange, _ context: APIContext) async {
@@ -75,6 +86,7 @@ final class ClusterRoutes: Sendable {
         "bytes": .integer(facts.weightByteCount), "fingerprint": .string(facts.fingerprint),
       ]
     }
+    for (key, value) in context.settings.clusterStatus?() ?? [] { object[key] = value }
     return .object(object)
   }
 

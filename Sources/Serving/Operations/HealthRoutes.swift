@@ -101,7 +101,8 @@ enum HealthRoutes {
     let prefixes = context.settings.printsVLLMMetrics ? ["step3:", "vllm:"] : ["step3:"]
     let text = context.metrics.text(
       prefixes: prefixes, model: context.settings.modelNames.first ?? "", engine: context.engine,
-      residentByteCount: ProcessMemory.residentByteCount)
+      residentByteCount: ProcessMemory.residentByteCount,
+      cluster: context.settings.clusterMetrics?() ?? [])
     return HTTPResponse(
       contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(text.utf8))
   }

@@ -132,7 +132,8 @@ final class ServerMetrics: Sendable {
 extension ServerMetrics {
   /// The exposition text, version 0.0.4, under each of `prefixes`.
   func text(
-    prefixes: [String], model: String, engine: any GenerationEngine, residentByteCount: Int?
+    prefixes: [String], model: String, engine: any GenerationEngine, residentByteCount: Int?,
+    cluster: [ClusterMetric] = []
   ) -> String {
     let state = state.withLock { $0 }
     let escaped = model.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
@@ -146,6 +147,13 @@ extension ServerMetrics {
       if let residentByteCount { page.gauge("rss_bytes", Double(residentByteCount)) }
       text += page.text
     }
+    // Nobody else has these under another name.
+    var page = MetricsPage(prefix: "step3:", labels: labels)
+    for metric in cluster where !metric.samples.isEmpty {
+      page.begin(metric.name, type: metric.type)
+      for sample in metric.samples { page.line(metric.name, sample.value, more: sample.labels) }
+    }
+    text += page.text
     return text
   }
 
@@ -232,6 +240,32 @@ extension ServerMetrics {
     page.histogram("request_params_n", state.choices)
     page.histogram("request_max_num_generation_tokens", state.longestAnswers)
     page.histogram("request_num_preemptions", state.preemptions)
+  }
+}
+
+/// A metric that the process around the server knows.
+package struct ClusterMetric: Sendable {
+  /// One line.
+  package struct Sample: Sendable {
+    let labels: String
+    let value: Double
+
+    /// A value with labels as they are written, without braces; "" for none.
+    package init(_ labels: String, _ value: Double) {
+      self.labels = labels
+      self.value = value
+    }
+  }
+
+  let name: String
+  let type: String
+  let samples: [Sample]
+
+  /// A metric of a type of the exposition format.
+  package init(_ name: String, _ type: String, _ samples: [Sample]) {
+    self.name = name
+    self.type = type
+    self.samples = samples
   }
 }
 
