@@ -15,8 +15,8 @@ package struct ModelFolder: Sendable {
   /// What generation_config.json says, where there is one.
   package let generation: GenerationConfiguration
 
-  /// Opens a folder; reads headers, no weights.
-  package init(path: String) throws(InferenceError) {
+  /// Opens a folder; reads headers, no weights. Those of a private one may be replaced in memory.
+  package init(path: String, isPrivate: Bool = false) throws(InferenceError) {
     guard (try? FileManager.default.contentsOfDirectory(atPath: path)) != nil else {
       throw .noSuchDirectory(path: path)
     }
@@ -26,7 +26,9 @@ package struct ModelFolder: Sendable {
       configuration = try Self.readConfiguration(path + "/config.json")
       generation = try GenerationConfiguration(path: path + "/generation_config.json")
     } catch { throw .configuration(error) }
-    do { files = try CheckpointFiles(directory: path) } catch { throw .weights(error) }
+    do { files = try CheckpointFiles(directory: path, isPrivate: isPrivate) } catch {
+      throw .weights(error)
+    }
     let names = WeightNames(isNested: files[WeightNames.nestedEmbedding] != nil)
     configuration.resolveMixtureLayers { [files] in files[names.router($0)] != nil }
     self.configuration = configuration
@@ -38,6 +40,11 @@ package struct ModelFolder: Sendable {
       WeightNames.visionPrefixes.contains { name.hasPrefix($0) }
         ? sum : sum + (files[name]?.bytes.byteCount ?? 0)
     }
+  }
+
+  /// Keeps all tensor files in memory for as long as they are mapped.
+  package func lockWeights() throws(InferenceError) {
+    do { for file in files.files { try file.lock() } } catch { throw .weights(.file(error)) }
   }
 
   /// Whether the checkpoint can see: its configuration names a tower and its files hold one.

@@ -130,7 +130,7 @@ extension Compute {
         for token in tokens {
           for matrix in [expert.gateProjection, expert.upProjection] {
             unsafe recorder.add(
-              x + token * hidden, 0..<hidden, of: hidden, matrix: matrix.values.base)
+              x + token * hidden, 0..<hidden, token: token, matrix: matrix.values.base)
           }
         }
       }
@@ -221,7 +221,7 @@ extension Compute {
     for token in job.tokens {
       let at = (token - token0) * count
       unsafe table.pointee.swiglu(row, gate + at, up + at, count)
-      unsafe recorder?.add(row, job.rows, of: run.width, matrix: run.down.values)
+      unsafe recorder?.add(row, job.rows, token: token, matrix: run.down.values)
       unsafe writer.prepare(run.firstSlot + token, row, job.rows, of: run.width)
     }
   }

@@ -20,9 +20,10 @@ package struct QuantizationOptions: Sendable, Equatable {
   package var hasZeroPoints = true
   /// Regular expressions; tensors whose names they match stay as they are.
   package var keptPatterns: [String] = []
-  /// INT4: matrices whose relative error exceeds the median by this factor get INT8.
-  package var sensitivity = 2.0
-  /// What the importance was measured on, such as a hash; nil without importance.
+  /// INT4 with calibration: matrices get INT8 until the others together change the predictions on
+  /// the text by no more than this, in nats per token: about the relative rise of the perplexity.
+  package var tolerance = 0.01
+  /// What the text of the calibration depends on, such as a hash; nil without calibration.
   package var calibration: String?
   /// Shards are closed when they reach this size; one layer is never split.
   package var shardByteCount = 1_000_000_000
@@ -36,7 +37,7 @@ package struct QuantizationOptions: Sendable, Equatable {
       "weights": .string(weights.rawValue),
       "group_size": groupSize.map { .integer($0) } ?? .null,
       "zero_points": .boolean(hasZeroPoints), "keep": .array(keptPatterns.map { .string($0) }),
-      "sensitivity": .number(sensitivity),
+      "tolerance": .number(tolerance),
       "calibration": calibration.map { .string($0) } ?? .null,
       "shard_bytes": .integer(shardByteCount),
     ]
@@ -69,9 +70,19 @@ package struct QuantizationNames: Sendable {
   }
 }
 
-/// Mean squares of a matrix's inputs, one per column; nil where they were not measured and all
-/// columns count the same.
-package typealias ImportanceSource = @Sendable (_ matrix: Tensor) -> [Float]?
+/// A model and a text that show what rounding does; given by the caller, who can run models.
+package protocol QuantizationCalibration {
+  /// Runs the model over the text, and tells `recorder` what meets its matrices.
+  func record(_ recorder: InputRecorder) throws
+  /// Puts other values, in the tensor's own element type, in the place of one matrix of a tensor
+  /// (index 0 unless it is a stack).
+  func replace(_ tensor: String, matrix: Int, with bytes: [UInt8]) throws
+  /// How far the predictions are from those of the model as it was: the mean Kullback-Leibler
+  /// divergence in nats per token.
+  func divergence() throws -> Double
+  /// Gives a tensor its own values back.
+  func restore(_ tensor: String)
+}
 
 /// Why a checkpoint could not be quantised.
 package enum QuantizationError: Error, Equatable, Sendable {
@@ -87,6 +98,8 @@ package enum QuantizationError: Error, Equatable, Sendable {
   case folderInUse(path: String)
   case cannotWrite(path: String, reason: String)
   case badConfiguration(path: String, reason: String)
+  /// The model could not be run over the text.
+  case calibration(reason: String)
 }
 
 extension QuantizationError: CustomStringConvertible {
@@ -107,6 +120,7 @@ extension QuantizationError: CustomStringConvertible {
       "\(path): holds something else than this quantisation; choose another folder or remove it"
     case .cannotWrite(let path, let reason): "\(path): cannot be written: \(reason)"
     case .badConfiguration(let path, let reason): "\(path): \(reason)"
+    case .calibration(let reason): "the calibration text cannot be run: \(reason)"
     }
   }
 }
@@ -132,8 +146,10 @@ package struct QuantizationReport: Sendable, Equatable {
   /// Shards that an interrupted run had finished.
   package let keptShardCount: Int
   package let groups: [Group]
-  /// Matrices that measurement found sensitive, with their relative errors at 4 bits.
-  package let sensitive: [(name: String, relativeError: Double)]
+  /// Matrices that got 8 bits, with how far the predictions move when they alone have 4.
+  package let sensitive: [(name: String, divergence: Double)]
+  /// The same for all that have 4 bits, added up; 0 where nothing was measured.
+  package let divergence: Double
   /// Bytes of all tensors of the source.
   package var sourceByteCount: Int { groups.reduce(0) { $0 + $1.sourceByteCount } }
   /// Bytes of all tensors written.

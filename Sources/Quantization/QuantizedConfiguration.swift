@@ -123,7 +123,7 @@ struct QuantizedConfiguration {
       "The weights of this checkpoint were rounded by `step3 quantize --weights "
         + "\(options["weights"]?.string ?? "")`: factors chosen for the least squared error"
         + (options["calibration"] == .null
-          ? "" : ", weighted by the inputs' mean squares on a calibration text")
+          ? "" : ", rounding errors fed back by a calibration text")
         + ". Tensors: \(before) bytes before, \(plan.byteCount) after.", "",
       "| stored as | tensors | bytes |", "|---|---|---|",
     ]

@@ -7,23 +7,24 @@ package import Tensors
 ///
 /// Memory stays below one layer's: matrices are read from the mapping, rounded, and appended to the
 /// shard under way. Shards are finished one by one and noted with a checksum, so that a run that
-/// was killed goes on behind its last whole shard.
+/// was killed goes on behind its last whole shard. Calibration keeps a gigabyte of what meets the
+/// next matrices, and runs the model again for those behind them.
 package struct Quantizer {
   private let files: CheckpointFiles
   private let options: QuantizationOptions
   private let names: QuantizationNames
   private let rounding: WeightRounding
-  private let importance: ImportanceSource?
+  private let calibration: (any QuantizationCalibration)?
 
   /// Takes an open checkpoint; refuses one that is quantised already.
   package init(
     source: CheckpointFiles, options: QuantizationOptions, names: QuantizationNames,
-    team: WorkTeam, importance: ImportanceSource? = nil
+    team: WorkTeam, calibration: (any QuantizationCalibration)? = nil
   ) throws(QuantizationError) {
     files = source
     self.options = options
     self.names = names
-    self.importance = importance
+    self.calibration = calibration
     rounding = WeightRounding(team: team)
     for name in files.names {
       guard let type = files[name]?.elementType else { continue }
@@ -40,7 +41,7 @@ package struct Quantizer {
   ) throws(QuantizationError) -> QuantizationReport {
     let chosen = try candidates()
     let folder = QuantizationFolder(directory, source: files, options: options)
-    let isMeasured = options.weights == .int4
+    let isMeasured = options.weights == .int4 && calibration != nil
     let passes = files.byteCount + (isMeasured ? chosen.reduce(0) { $0 + $1.byteCount } : 0)
     if folder.isComplete {
       let plan = plan(chosen, folder.measured ?? [:])
@@ -51,21 +52,24 @@ package struct Quantizer {
     let plan = plan(chosen, measured)
     try folder.checkSpace(plan.byteCount)
     var losses: [String: RoundingLoss] = [:]
-    var kept = 0
+    let found = plan.shards.indices.map {
+      folder.finishedShard(plan.fileName($0), plan, $0)
+    }
+    let inputs = InputPasses(
+      zip(plan.shards, found).flatMap { $1 == nil ? $0 : [] }.filter { $0.storage != .kept }
+        .flatMap(\.tensor.matrices), calibration)
     for index in plan.shards.indices {
-      let name = plan.fileName(index)
-      if let found = folder.finishedShard(name, plan, index) {
-        losses.merge(found) { $1 }
-        kept += 1
+      if let lost = found[index] {
+        losses.merge(lost) { $1 }
         progress(plan.shards[index].reduce(0) { $0 + $1.tensor.bytes.byteCount }, passes)
         continue
       }
-      let lost = try write(plan, index, to: folder.partial) { progress($0, passes) }
-      try folder.note(shard: name, losses: lost)
+      let lost = try write(plan, index, inputs, to: folder.partial) { progress($0, passes) }
+      try folder.note(shard: plan.fileName(index), losses: lost)
       losses.merge(lost) { $1 }
     }
     try folder.finish(plan, losses: losses)
-    return report(plan, folder, wasWritten: true, kept: kept)
+    return report(plan, folder, wasWritten: true, kept: found.count { $0 != nil })
   }
 
   // MARK: What is stored how
@@ -95,20 +99,34 @@ package struct Quantizer {
     }
   }
 
-  /// The relative errors at 4 bits, weighted by importance; noted, so that it is done once.
+  /// How far the predictions move when one matrix alone has 4 bits; noted, so that it is done once.
   private func measure(
     _ candidates: [Candidate], _ folder: QuantizationFolder, progress: (Int) -> Void
   ) throws(QuantizationError) -> [String: Double] {
+    guard let calibration else { return [:] }
     var measured = folder.measured ?? [:]
-    for candidate in candidates {
-      defer { progress(candidate.byteCount) }
-      guard measured[candidate.tensor.name] == nil, case .int4 = candidate.storage else {
-        continue
+    let wanted = candidates.filter { candidate in
+      if case .int4 = candidate.storage { return measured[candidate.tensor.name] == nil }
+      return false
+    }
+    let inputs = InputPasses(wanted.flatMap(\.tensor.matrices), calibration)
+    progress(candidates.reduce(0) { $0 + $1.byteCount } - wanted.reduce(0) { $0 + $1.byteCount })
+    for candidate in wanted {
+      let tensor = candidate.tensor
+      for (index, matrix) in tensor.matrices.enumerated() {
+        let rounded = round(matrix, candidate.storage, try inputs.next())
+        let bytes = rounded.values(
+          shape: matrix.shape, storage: candidate.storage, elementType: tensor.elementType)
+        do { try calibration.replace(tensor.name, matrix: index, with: bytes) } catch {
+          throw .calibration(reason: "\(error)")
+        }
       }
-      var loss = RoundingLoss()
-      for matrix in candidate.tensor.matrices { loss += round(matrix, candidate.storage).loss }
-      measured[candidate.tensor.name] = loss.relativeError
+      do { measured[tensor.name] = try calibration.divergence() } catch {
+        throw .calibration(reason: "\(error)")
+      }
+      calibration.restore(tensor.name)
       try folder.note(measured: measured)
+      progress(candidate.byteCount)
     }
     return measured
   }
@@ -123,41 +141,45 @@ package struct Quantizer {
     return QuantizationPlan(files, options, names) { storages[$0.name] ?? .kept }
   }
 
-  /// Matrices that lose far more at 4 bits than the model's others do.
+  /// Matrices that need 8 bits so that the others together stay within the tolerance: those that
+  /// move the predictions most for their size.
   private func sensitiveNames(_ measured: [String: Double]) -> Set<String> {
-    let errors = measured.values.filter { $0 > 0 }.sorted()
-    guard !errors.isEmpty else { return [] }
-    let limit = errors[errors.count / 2] * options.sensitivity
-    return Set(measured.filter { $0.value > limit }.keys)
+    var left = measured.values.reduce(0, +)
+    var names: Set<String> = []
+    func cost(_ name: String) -> Double {
+      (measured[name] ?? 0) / Double(max(1, files[name]?.elementCount ?? 1))
+    }
+    for name in measured.keys.sorted(by: { (cost($0), $1) > (cost($1), $0) }) {
+      if left <= options.tolerance { break }
+      left -= measured[name] ?? 0
+      names.insert(name)
+    }
+    return names
   }
 
   // MARK: Writing
 
-  private func round(_ matrix: Tensor, _ storage: WeightStorage) -> RoundedMatrix {
-    let weights = importance?(matrix).map(Self.damped)
+  private func round(
+    _ matrix: Tensor, _ storage: WeightStorage, _ inputs: InputProducts?
+  ) -> RoundedMatrix {
     switch storage {
     case .kept: preconditionFailure("\(matrix.name) is kept")
-    case .e4m3: return rounding.e4m3(matrix, importance: weights)
+    case .e4m3: return rounding.e4m3(matrix, inputs: inputs)
     case .int8(let grouping):
-      return rounding.integers(matrix, bits: 8, grouping, zeros: false, importance: weights)
+      return rounding.integers(matrix, bits: 8, grouping, zeros: false, inputs: inputs)
     case .int4(let size):
       return rounding.integers(
-        matrix, bits: 4, .columns(size), zeros: options.hasZeroPoints, importance: weights)
+        matrix, bits: 4, .columns(size), zeros: options.hasZeroPoints, inputs: inputs)
     }
   }
 
-  /// A column that was hardly seen counts a little all the same.
-  private static func damped(_ squares: [Float]) -> [Float] {
-    let mean = squares.reduce(0, +) / Float(max(1, squares.count))
-    return mean > 0 ? squares.map { $0 / mean + 0.01 } : squares.map { _ in 1 }
-  }
-
   private func write(
-    _ plan: QuantizationPlan, _ index: Int, to directory: String, progress: (Int) -> Void
+    _ plan: QuantizationPlan, _ index: Int, _ inputs: InputPasses, to directory: String,
+    progress: (Int) -> Void
   ) throws(QuantizationError) -> [String: RoundingLoss] {
     let entries = plan.shards[index]
     var losses: [String: RoundingLoss] = [:]
-    do throws(SafetensorsWriterError) {
+    do {
       var writer = try SafetensorsWriter(
         directory: directory, tensors: entries.flatMap { plan.declarations(of: $0) },
         maximumShardByteCount: Int.max, singleFileName: plan.fileName(index))
@@ -172,7 +194,7 @@ package struct Quantizer {
         var zeros: [UInt8] = []
         var loss = RoundingLoss()
         for matrix in entry.tensor.matrices {
-          let rounded = round(matrix, entry.storage)
+          let rounded = round(matrix, entry.storage, try inputs.next())
           try writer.append(rounded.elements, to: parts[0])
           factors += rounded.factors
           zeros += rounded.zeros
@@ -190,7 +212,11 @@ package struct Quantizer {
         losses[entry.tensor.name] = loss
       }
       _ = try writer.finish()
-    } catch { throw .writing(error) }
+    } catch let error as SafetensorsWriterError {
+      throw .writing(error)
+    } catch let error as QuantizationError {
+      throw error
+    } catch { preconditionFailure("\(error)") }
     return losses
   }
 
@@ -218,10 +244,11 @@ package struct Quantizer {
       groups[place].loss += losses[entry.tensor.name] ?? RoundingLoss()
     }
     let measured = folder.measured ?? [:]
-    let sensitive = sensitiveNames(measured).sorted().map { ($0, measured[$0] ?? 0) }
+    let names = sensitiveNames(measured)
     return QuantizationReport(
       directory: folder.final, wasWritten: wasWritten, keptShardCount: kept, groups: groups,
-      sensitive: sensitive)
+      sensitive: names.sorted().map { ($0, measured[$0] ?? 0) },
+      divergence: measured.reduce(0) { $0 + (names.contains($1.key) ? 0 : $1.value) })
   }
 }
 

@@ -10,6 +10,8 @@ package enum FileError: Error, Equatable, Sendable {
   case notReadable(path: String, errno: Int32)
   case notAFile(path: String)
   case cannotMap(path: String, byteCount: Int, errno: Int32)
+  /// `limit` is what this process may lock, nil where the system sets none.
+  case cannotLock(path: String, byteCount: Int, limit: Int?, errno: Int32)
 }
 
 extension FileError: CustomStringConvertible {
@@ -23,6 +25,12 @@ extension FileError: CustomStringConvertible {
       "\(path): is not a regular file"
     case .cannotMap(let path, let byteCount, let code):
       "\(path): \(byteCount) bytes cannot be mapped into memory (\(Self.reason(code)))"
+    case .cannotLock(let path, let byteCount, let limit, let code):
+      "\(path): \(byteCount) bytes cannot be locked in memory (\(Self.reason(code))); "
+        + (limit.map {
+          "this process may lock \($0): raise the limit (ulimit -l, LimitMEMLOCK) or leave out "
+            + "--lock-memory"
+        } ?? "leave out --lock-memory or free memory")
     }
   }
 
@@ -31,7 +39,8 @@ extension FileError: CustomStringConvertible {
   }
 }
 
-/// A file mapped read-only; its bytes are the page cache's own pages, not a copy.
+/// A file mapped read-only; its bytes are the page cache's own pages, not a copy. A private mapping
+/// may be written: pages that are become copies, and the file never changes.
 @safe
 package final class MappedFile: Sendable {
   /// The path it was opened by.
@@ -41,8 +50,10 @@ package final class MappedFile: Sendable {
   // Set once and only read through, so sharing it between threads is safe.
   private nonisolated(unsafe) let base: UnsafeRawPointer?
 
+  private let isPrivate: Bool
+
   /// Maps the file at `path`.
-  package init(path: String) throws(FileError) {
+  package init(path: String, isPrivate: Bool = false) throws(FileError) {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
       let code = errno
@@ -58,11 +69,14 @@ package final class MappedFile: Sendable {
     let size = Int(status.st_size)
     self.path = path
     self.byteCount = size
+    self.isPrivate = isPrivate
     guard size > 0 else {
       unsafe self.base = nil
       return
     }
-    let address = unsafe mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0)
+    let address = unsafe mmap(
+      nil, size, isPrivate ? PROT_READ | PROT_WRITE : PROT_READ,
+      isPrivate ? MAP_PRIVATE : MAP_SHARED, descriptor, 0)
     if unsafe address == MAP_FAILED {
       throw .cannotMap(path: path, byteCount: size, errno: errno)
     }
@@ -87,6 +101,39 @@ package final class MappedFile: Sendable {
   /// All bytes of the file.
   package var contents: ByteRegion { region(0..<byteCount) }
 
+  /// Writes `bytes` over those of a region of this private mapping, from `offset` on. Nobody may
+  /// read them at the same time.
+  func replace(_ region: ByteRegion, at offset: Int, with bytes: [UInt8]) {
+    precondition(isPrivate && offset >= 0 && offset + bytes.count <= region.byteCount)
+    unsafe bytes.withUnsafeBytes { source in
+      guard let start = source.baseAddress else { return }
+      unsafe UnsafeMutableRawPointer(mutating: region.base + offset).copyMemory(
+        from: start, byteCount: source.count)
+    }
+  }
+
+  /// Drops what was written on the pages of a region.
+  func restore(_ region: ByteRegion) {
+    guard let base = unsafe base, isPrivate else { preconditionFailure("not a private mapping") }
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let offset = unsafe region.base - base
+    let first = offset / page * page
+    _ = unsafe madvise(
+      UnsafeMutableRawPointer(mutating: base + first), offset + region.byteCount - first,
+      Int32(MADV_DONTNEED))
+  }
+
+  /// Keeps the file in memory for as long as it is mapped, reading what is not there yet.
+  package func lock() throws(FileError) {
+    guard let base = unsafe base else { return }
+    if unsafe mlock(base, byteCount) == 0 { return }
+    let code = errno
+    var limit = rlimit()
+    let known = unsafe getrlimit(memoryLockLimit, &limit) == 0
+    let most = known && limit.rlim_cur < UInt64(Int.max) ? Int(limit.rlim_cur) : nil
+    throw .cannotLock(path: path, byteCount: byteCount, limit: most, errno: code)
+  }
+
   /// Asks the kernel to read the file into the page cache in the background.
   package func prefetch() {
     guard let base = unsafe base else { return }
@@ -94,3 +141,9 @@ package final class MappedFile: Sendable {
       UnsafeMutableRawPointer(mutating: base), byteCount, Int32(MADV_WILLNEED))
   }
 }
+
+#if canImport(Glibc)
+  private let memoryLockLimit = __rlimit_resource_t(8)  // RLIMIT_MEMLOCK, which is not imported
+#else
+  private let memoryLockLimit = RLIMIT_MEMLOCK
+#endif

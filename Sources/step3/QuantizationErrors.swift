@@ -20,6 +20,7 @@ extension QuantizationError: CommandError {
     case .notEnoughSpace: "not_enough_space"
     case .folderInUse: "folder_in_use"
     case .badConfiguration: "bad_configuration"
+    case .calibration: "calibration_failed"
     }
   }
 }

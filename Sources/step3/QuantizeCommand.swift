@@ -26,36 +26,37 @@ struct QuantizeCommand: Command {
       .toggle("symmetric", help: "int4 without zero points: less exact, a little smaller"),
       .toggle("zero-points", help: "int4 with zero points, which is the default"),
       .string("keep", "REGEX", repeated: true, help: "leave tensors whose names match as they are"),
-      .string("calibration", "FILE", help: "text on which inputs are measured, to weight errors"),
+      .string("calibration", "FILE", help: "text that the model reads, to see what rounding does"),
       .integer(
         "calibration-tokens", in: 1...10_000_000, default: 8192,
         help: "how many of its tokens count"),
       .number(
-        "sensitivity", in: 1...1_000_000, default: 2,
-        help: "int4: matrices whose error is that many times the median's get 8 bits"),
+        "tolerance", in: 0...100, default: 0.01,
+        help: "int4 with a text: how far predictions may move, in nats per token; matrices get "
+          + "8 bits until they do not move further"),
       .byteCount("max-shard-size", default: "1GB", help: "start another shard beyond this"),
     ],
     discussion: """
       Embeddings, norms, routers, the output head and the vision tower stay as they are. Factors \
-      are searched for the least squared error. With int4 the error of every matrix is measured \
-      first, and those that lose far more than the others get 8 bits. A run that was stopped goes \
-      on behind its last finished shard.
+      are searched for the least squared error. With a calibration text columns are rounded one \
+      after the other, and later ones make up for what earlier ones lost on that text; with int4 \
+      the effect of every matrix on the predictions is measured as well, and those that move them \
+      most get 8 bits. A run that was stopped goes on behind its last finished shard.
       """)
 
   static func run(_ arguments: ParsedArguments) throws {
     let source = arguments.argument("SOURCE") ?? ""
     let directory = arguments.argument("DIR") ?? ""
     var options = try options(arguments)
-    let folder = try ModelFolder(path: source)
-    var importance: ImportanceSource?
+    var calibration: Calibration?
     if let text = arguments.optionalString("calibration") {
-      let recorder = InputRecorder()
-      options.calibration = try calibrate(folder, text, recorder, arguments)
-      importance = { recorder.meanSquares(of: $0) }
+      let made = try Calibration(source, text, arguments)
+      options.calibration = made.identity
+      calibration = made
     }
     let quantizer = try Quantizer(
-      source: folder.files, options: options, names: names,
-      team: WorkTeam(workerCount: arguments.threads), importance: importance)
+      source: try calibration?.runs.files ?? ModelFolder(path: source).files, options: options,
+      names: names, team: WorkTeam(workerCount: arguments.threads), calibration: calibration)
     let reporter = ConversionProgress("quantize", log: arguments.log)
     let report = try quantizer.run(to: directory) { piece, total in
       reporter.advance(by: piece, of: total)
@@ -77,37 +78,11 @@ struct QuantizeCommand: Command {
     }
     options.hasZeroPoints = weights == .int4 && !arguments.isOn("symmetric")
     options.keptPatterns = arguments.strings("keep")
-    options.sensitivity = arguments.number("sensitivity")
+    options.tolerance = arguments.number("tolerance")
     if let size = arguments.optionalByteCount("max-shard-size") {
       options.shardByteCount = max(1, size)
     }
     return options
-  }
-
-  /// Runs the model over the text; returns what the measurement depends on.
-  private static func calibrate(
-    _ folder: ModelFolder, _ path: String, _ recorder: InputRecorder, _ arguments: ParsedArguments
-  ) throws -> String {
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw CommandFailure(.usage, code: "file_not_found", "\(path): cannot be read")
-    }
-    let limit = arguments.integer("calibration-tokens")
-    let ids = try Tokenizer(directory: folder.path)
-      .encode(String(decoding: data, as: UTF8.self)).prefix(limit).map(Int.init)
-    guard !ids.isEmpty else { throw InferenceError.emptyPrompt }
-    let window = min(1024, ids.count, folder.configuration.text.contextLength)
-    var engine = EngineOptions()
-    engine.threads = arguments.threads
-    engine.kernels = KernelChoice(rawValue: arguments.kernels) ?? .auto
-    var session = try ScoringSession(
-      folder, options: engine, contextLength: window, recorder: recorder)
-    for start in stride(from: 0, to: ids.count, by: window) {
-      session.reset()
-      try session.feed(Array(ids[start..<min(ids.count, start + window)]))
-      arguments.log.info("calibrated on \(min(ids.count, start + window)) of \(ids.count) tokens")
-    }
-    let hash = String(ByteRegion(copying: [UInt8](data)).checksum, radix: 16)
-    return "\(hash), \(ids.count) tokens"
   }
 
   private static var names: QuantizationNames {
@@ -116,6 +91,49 @@ struct QuantizeCommand: Command {
       zeroPoint: WeightNames.zeroPointSuffix, shape: WeightNames.shapeSuffix,
       scaleInverse: WeightNames.scaleSuffix, isQuantizable: WeightNames.isProjection)
   }
+}
+
+/// A model that reads the calibration text whenever the quantiser asks.
+private struct Calibration: QuantizationCalibration {
+  let runs: CalibrationRuns
+  /// What the result depends on.
+  let identity: String
+  private let log: Log
+
+  init(_ source: String, _ path: String, _ arguments: ParsedArguments) throws {
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw CommandFailure(.usage, code: "file_not_found", "\(path): cannot be read")
+    }
+    let context = try ModelFolder(path: source).configuration.text.contextLength
+    let ids = try Tokenizer(directory: source).encode(String(decoding: data, as: UTF8.self))
+      .prefix(arguments.integer("calibration-tokens")).map(Int.init)
+    guard !ids.isEmpty else { throw InferenceError.emptyPrompt }
+    let window = min(1024, ids.count, context)
+    var engine = EngineOptions()
+    engine.threads = arguments.threads
+    engine.kernels = KernelChoice(rawValue: arguments.kernels) ?? .auto
+    runs = try CalibrationRuns(
+      path: source,
+      windows: stride(from: 0, to: ids.count, by: window).map {
+        Array(ids[$0..<min(ids.count, $0 + window)])
+      }, options: engine)
+    let hash = String(ByteRegion(copying: [UInt8](data)).checksum, radix: 16)
+    identity = "\(hash), \(ids.count) tokens"
+    log = arguments.log
+  }
+
+  func record(_ recorder: InputRecorder) throws {
+    log.info("running the model over the calibration text")
+    try runs.record(recorder)
+  }
+
+  func replace(_ tensor: String, matrix: Int, with bytes: [UInt8]) throws {
+    try runs.replace(tensor, matrix: matrix, with: bytes)
+  }
+
+  func divergence() throws -> Double { try runs.divergence() }
+
+  func restore(_ tensor: String) { runs.restore(tensor) }
 }
 
 /// The report, for people and for programs.
@@ -134,7 +152,11 @@ private enum QuantizeText {
       lines.append("went on behind \(report.keptShardCount) shards that were finished before")
     }
     for one in report.sensitive {
-      lines.append("sensitive, so 8 bits: \(one.name), \(percent(one.relativeError)) at 4 bits")
+      lines.append(
+        "8 bits: \(one.name), which would move predictions by \(nats(one.divergence))")
+    }
+    if report.divergence > 0 {
+      lines.append("4 bits elsewhere move predictions by about \(nats(report.divergence))")
     }
     lines.append(
       "wrote \(ByteSize.words(report.byteCount)) of \(ByteSize.words(report.sourceByteCount)) "
@@ -158,9 +180,14 @@ private enum QuantizeText {
         }),
       "sensitive": .array(
         report.sensitive.map { one in
-          ["name": .string(one.name), "relative_error_at_4_bits": .number(one.relativeError)]
+          ["name": .string(one.name), "divergence_at_4_bits": .number(one.divergence)]
         }),
+      "divergence": .number(report.divergence),
     ]
+  }
+
+  private static func nats(_ divergence: Double) -> String {
+    String(format: "%.5f nats per token", divergence)
   }
 
   private static func percent(_ share: Double) -> String {

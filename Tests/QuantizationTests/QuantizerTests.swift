@@ -47,7 +47,45 @@ private func load(_ directory: String) throws -> (unused: [String], formats: Set
   return (loader.unusedNames, Set(formats))
 }
 
+/// Predictions that move as told, whatever the values are.
+private final class StatedDivergence: QuantizationCalibration {
+  private let divergences: [String: Double]
+  private var replaced: String?
+
+  init(_ divergences: [String: Double]) { self.divergences = divergences }
+
+  func record(_ recorder: InputRecorder) {}
+  func replace(_ tensor: String, matrix: Int, with bytes: [UInt8]) { replaced = tensor }
+  func divergence() -> Double { replaced.flatMap { divergences[$0] } ?? 0 }
+  func restore(_ tensor: String) { replaced = nil }
+}
+
 @Suite struct QuantizerTests {
+  @Test("matrices get 8 bits until the others together stay within the tolerance")
+  func tolerance() throws {
+    let source = try TemporaryFolder(copying: "tiny/moe-f32")
+    let target = try TemporaryFolder()
+    let path = target.url.path + "/out"
+    let key = "model.layers.0.self_attn.k_proj.weight"
+    let value = "model.layers.1.self_attn.v_proj.weight"
+    let output = "model.layers.1.self_attn.o_proj.weight"
+    var options = QuantizationOptions(weights: .int4)
+    options.calibration = "stated"
+    options.tolerance = 0.02
+    let files = try CheckpointFiles(directory: source.url.path)
+    let report = try Quantizer(
+      source: files, options: options, names: names, team: WorkTeam(workerCount: 2),
+      calibration: StatedDivergence([key: 0.5, value: 0.3, output: 0.015])
+    ).run(to: path) { _, _ in }
+    #expect(report.sensitive.map(\.name) == [key, value])
+    #expect(report.divergence == 0.015)
+    let written = try CheckpointFiles(directory: path)
+    #expect(written[key]?.elementType == .int8 && written[value]?.elementType == .int8)
+    #expect(written[output] == nil)
+    #expect(written[output + WeightNames.packedSuffix]?.elementType == .int32)
+    #expect(try load(path).unused.isEmpty)
+  }
+
   @Test(
     "every format is written so that the loader takes all of it",
     arguments: [

@@ -23,7 +23,7 @@ import Testing
     ])
   func integers(name: String, bits: Int, size: Int, zeros: Bool) throws {
     let rounded = rounding.integers(
-      try golden.tensor("weights"), bits: bits, .columns(size), zeros: zeros, importance: nil)
+      try golden.tensor("weights"), bits: bits, .columns(size), zeros: zeros, inputs: nil)
     let best = try number("error." + name)
     #expect(rounded.loss.error <= 1.05 * best)
     #expect(rounded.loss.error >= 0.999 * best)
@@ -31,7 +31,7 @@ import Testing
 
   @Test("E4M3 loses at most 5 % more than the best factor does")
   func e4m3() throws {
-    let rounded = rounding.e4m3(try golden.tensor("block"), importance: nil)
+    let rounded = rounding.e4m3(try golden.tensor("block"), inputs: nil)
     let best = try number("error.e4m3")
     #expect(rounded.loss.error <= 1.05 * best)
     #expect(rounded.loss.error >= 0.98 * best)
@@ -42,7 +42,7 @@ import Testing
     let tensor = try golden.tensor("weights")
     let weights = try #require(tensor.floats())
     let rounded = rounding.integers(
-      tensor, bits: 4, .columns(32), zeros: zeros, importance: nil)
+      tensor, bits: 4, .columns(32), zeros: zeros, inputs: nil)
     let factors = IntegerFactors(
       ByteRegion(copying: rounded.factors), .bfloat16, .columns(32),
       zeros: zeros ? ByteRegion(copying: rounded.zeros) : nil, rows: 16, columns: 128)
@@ -54,28 +54,69 @@ import Testing
     #expect(abs(error - rounded.loss.error) < 1e-6 * error)
   }
 
-  @Test("columns that matter more lose less")
-  func importance() throws {
+  /// Inputs that go together, as those of real layers do: few directions and some noise.
+  private func correlatedInputs(_ columns: Int) -> [[Float]] {
+    var state: UInt64 = 7
+    func uniform() -> Float {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Float(state >> 40) / Float(1 << 23) - 1
+    }
+    let directions = (0..<12).map { _ in (0..<columns).map { _ in uniform() } }
+    return (0..<500).map { _ in
+      let shares = directions.map { _ in uniform() }
+      return (0..<columns).map { k in
+        zip(shares, directions).reduce(0.2 * uniform()) { $0 + $1.0 * $1.1[k] }
+      }
+    }
+  }
+
+  @Test(
+    "fed back rounding errors leave products closer, and are what the loss says",
+    arguments: [(bits: 4, zeros: true), (4, false), (8, false), (0, false)])
+  func feedback(kind: (bits: Int, zeros: Bool)) throws {
     let tensor = try golden.tensor("weights")
     let weights = try #require(tensor.floats())
-    func error(of column: Int, _ importance: [Float]?) throws -> Double {
-      let rounded = rounding.integers(
-        tensor, bits: 4, .columns(32), zeros: false, importance: importance)
-      let factors = IntegerFactors(
-        ByteRegion(copying: rounded.factors), .bfloat16, .columns(32), rows: 16, columns: 128)
-      let values = try widened(
-        .int4(ByteRegion(copying: rounded.elements), factors, rows: 16, columns: 128))
-      var sum = 0.0
-      for index in stride(from: column, to: values.count, by: 128) {
-        let difference = Double(values[index] - weights[index])
-        sum += difference * difference
-      }
-      return sum
+    let rows = correlatedInputs(128)
+    var sums = [Float](repeating: 0, count: 128 * 128)
+    for row in rows {
+      for i in 0..<128 { for j in 0..<128 { sums[i * 128 + j] += row[i] * row[j] } }
     }
-    var spread = [Float](repeating: 1, count: 128)
-    spread[5] = 1000
-    let (plain, weighted) = (try error(of: 5, nil), try error(of: 5, spread))
-    #expect(weighted < plain / 2)
+    func error(_ inputs: InputProducts?) throws -> (products: Double, loss: RoundingLoss) {
+      let rounded =
+        kind.bits == 0
+        ? rounding.e4m3(tensor, inputs: inputs)
+        : rounding.integers(
+          tensor, bits: kind.bits, .columns(32), zeros: kind.zeros, inputs: inputs)
+      let values = try widened(matrix(rounded, kind))
+      var error = 0.0
+      for n in 0..<16 {
+        for row in rows {
+          var sum = 0.0
+          for k in 0..<128 { sum += Double((values[128 * n + k] - weights[128 * n + k]) * row[k]) }
+          error += sum * sum
+        }
+      }
+      return (error, rounded.loss)
+    }
+    let plain = try error(nil)
+    let fed = try error(InputProducts(sums: sums, columns: 128))
+    #expect(fed.products < 0.5 * plain.products)
+    // The loss counts what damping adds as well.
+    #expect(fed.loss.error > 0.9 * fed.products && fed.loss.error < 3 * fed.products)
+  }
+
+  private func matrix(_ rounded: RoundedMatrix, _ kind: (bits: Int, zeros: Bool)) -> WeightMatrix {
+    let elements = ByteRegion(copying: rounded.elements)
+    let factors = ByteRegion(copying: rounded.factors)
+    if kind.bits == 0 {
+      return .e4m3(elements, scaleInverse: factors, rows: 16, columns: 128)
+    }
+    let integers = IntegerFactors(
+      factors, .bfloat16, .columns(32),
+      zeros: kind.zeros ? ByteRegion(copying: rounded.zeros) : nil, rows: 16, columns: 128)
+    return kind.bits == 4
+      ? .int4(elements, integers, rows: 16, columns: 128)
+      : .int8(elements, integers, rows: 16, columns: 128)
   }
 
   @Test(
@@ -93,7 +134,7 @@ import Testing
       name: "identity", elementType: .float32, shape: [rows, columns],
       bytes: ByteRegion(copying: bytes))
     let rounded = rounding.integers(
-      tensor, bits: kind.bits, .columns(32), zeros: kind.zeros, importance: nil)
+      tensor, bits: kind.bits, .columns(32), zeros: kind.zeros, inputs: nil)
     let factors = IntegerFactors(
       ByteRegion(copying: rounded.factors), .bfloat16, .columns(32),
       zeros: kind.zeros ? ByteRegion(copying: rounded.zeros) : nil, rows: rows, columns: columns)

@@ -29,4 +29,37 @@ ck_rounding_loss ck_round_e4m3(
 // A factor as the type stores it.
 float ck_round_factor(float factor, int32_t factor_type);
 
+// ---- Rounding so that the error of products is least, not that of weights.
+//
+// With the inputs' sums of products H, the error of a row's products is e H e' for the difference e
+// to the rounded row. Columns are rounded one after the other, and what each leaves is made up for
+// by those that follow.
+
+#define CK_FEEDBACK_ROWS 16
+
+// Adds to rows [first, end) of the upper triangle of sum [columns][columns] the products of all
+// pairs of columns of `rows` [count][columns], summed over the rows.
+void ck_add_products(
+    float *sum, const float *rows, size_t count, size_t columns, size_t first, size_t end);
+
+// Takes the upper triangle of H, adds `damping` times its mean diagonal to the diagonal, and leaves
+// D on the diagonal and U' below it, where H = (U + I) D (U + I)'.
+void ck_factor_products(float *products, size_t columns, float damping);
+
+typedef struct {
+  const float *products;  // [columns][columns], as ck_factor_products leaves them
+  size_t columns;
+  size_t group;           // columns that share a factor: 32, 64, 128, or 0 for the whole row
+  int32_t bits;           // 4, 8, or 0 for E4M3 (group 128, factors given)
+  int32_t with_zero;      // 4 bits: the integer that stands for zero is searched as well
+  int32_t factor_type;    // CK_FACTOR_...
+} ck_feedback;
+
+// Rounds `count` rows, at most CK_FEEDBACK_ROWS, of weights [count][columns]. Writes, or for E4M3
+// reads, factors [count][groups]; writes zeros [count][groups] and codes [count][columns] as
+// ck_round_group does. `scratch` has 2 * CK_FEEDBACK_ROWS * columns floats.
+ck_rounding_loss ck_round_rows(
+    const ck_feedback *feedback, const float *weights, size_t count, float *factors, int *zeros,
+    uint8_t *codes, float *scratch);
+
 #endif

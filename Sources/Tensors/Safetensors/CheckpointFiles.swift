@@ -18,8 +18,9 @@ package struct CheckpointFiles: Sendable {
   private let tensors: [String: Tensor]
   private let paths: [String: String]
 
-  /// Opens `model.safetensors.index.json` and its shards, or else every *.safetensors file.
-  package init(directory: String) throws(SafetensorsError) {
+  /// Opens `model.safetensors.index.json` and its shards, or else every *.safetensors file. What is
+  /// opened as private may be replaced in memory.
+  package init(directory: String, isPrivate: Bool = false) throws(SafetensorsError) {
     let indexPath = directory + "/model.safetensors.index.json"
     var weightMap: [(tensor: String, file: String)]?
     if unsafe access(indexPath, F_OK) == 0 {
@@ -38,7 +39,9 @@ package struct CheckpointFiles: Sendable {
     var paths: [String: String] = [:]
     for name in names.sorted() {
       let file: MappedFile
-      do { file = try MappedFile(path: directory + "/" + name) } catch { throw .file(error) }
+      do { file = try MappedFile(path: directory + "/" + name, isPrivate: isPrivate) } catch {
+        throw .file(error)
+      }
       for entry in try SafetensorsHeader(file).entries {
         if let first = paths[entry.name] {
           throw .duplicate(tensor: entry.name, first: first, second: file.path)
@@ -82,6 +85,18 @@ package struct CheckpointFiles: Sendable {
 
   /// The file that holds `name`; the folder when no file does.
   package func path(of name: String) -> String { paths[name] ?? directory }
+
+  /// Writes over bytes of a tensor of a private mapping, for this process alone.
+  package func replace(_ name: String, at offset: Int, with bytes: [UInt8]) {
+    guard let tensor = tensors[name] else { preconditionFailure("no tensor \(name)") }
+    files.first { $0.path == paths[name] }?.replace(tensor.bytes, at: offset, with: bytes)
+  }
+
+  /// Gives a tensor of a private mapping the file's bytes back.
+  package func restore(_ name: String) {
+    guard let tensor = tensors[name] else { preconditionFailure("no tensor \(name)") }
+    files.first { $0.path == paths[name] }?.restore(tensor.bytes)
+  }
 
   /// All names, sorted.
   package var names: [String] { tensors.keys.sorted() }
