@@ -17,7 +17,7 @@ struct BenchDecodeCommand: Command {
       .integerList("batches", help: "sequences per step (1,4)"),
       .integer("steps", in: 1...10_000, default: 16, help: "measured steps"),
       .integer("repeats", in: 1...100, default: 3, help: "how often each row is measured"),
-      BenchReport.file, ModelFlags.dtype, ModelFlags.cacheType,
+      BenchReport.file, ModelFlags.dtype, ModelFlags.cacheType, ModelFlags.streamExperts,
     ])
 
   static func run(_ arguments: ParsedArguments) throws {
@@ -53,6 +53,7 @@ struct BenchPrefillCommand: Command {
       .integerList("tokens", help: "lengths of the prompt (128,512)"),
       .integer("repeats", in: 1...100, default: 3, help: "how often each row is measured"),
       BenchReport.file, ModelFlags.dtype, ModelFlags.cacheType, ModelFlags.chunk,
+      ModelFlags.streamExperts,
     ])
 
   static func run(_ arguments: ParsedArguments) throws {
@@ -138,15 +139,22 @@ private struct ModelBenchmark: ~Copyable {
     let bytes = traffic.byteCount(batch: batch) + cache
     let share = bytes / seconds / limits.read.median
     let rate = Double(batch) / seconds
+    // What the whole model would give with every 100 GB/s, were as large a share of them used.
+    let whole = traffic.wholeModelByteCount(batch: batch).map { weights in
+      let layers = Double(TextConfiguration().layerCount) / Double(runtime.cache.layerCount)
+      return share * 100e9 * Double(batch) / (weights + layers * cache)
+    }
     report.add(
       text: "decode  context \(context)  batch \(batch)  \(rounded(rate)) tokens/s  "
         + "\(rounded(seconds * 1e3)) ms a step  \(rounded(bytes / seconds / 1e9)) GB/s, "
-        + "\(rounded(100 * share)) % of the read bandwidth",
+        + "\(rounded(100 * share)) % of the read bandwidth"
+        + (whole.map { "; all 61 layers: \(rounded($0)) tokens/s per 100 GB/s" } ?? ""),
       row: [
         "name": "decode", "context": .integer(context), "batch": .integer(batch),
         "threads": .integer(limits.threadCount), "tokens_per_second": .number(rate),
         "seconds_per_step": .number(seconds), "bytes_per_step": .number(bytes),
         "read_bandwidth": .number(limits.read.median), "share_of_bandwidth": .number(share),
+        "whole_model_tokens_per_second_per_100_gigabytes": whole.map { .number($0) } ?? .null,
       ])
   }
 
