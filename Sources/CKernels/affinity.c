@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 int ck_usable_cores(int *cores, int limit) {
   cpu_set_t set;
@@ -34,7 +36,18 @@ void ck_restrict_process(const int *cores, int count) {
   }
   closedir(tasks);
 }
+
+void ck_interleave_memory(const int *nodes, int count) {
+  enum { INTERLEAVE = 3, NODES = 1024 };  // MPOL_INTERLEAVE; <numaif.h> comes with libnuma only
+  unsigned long mask[NODES / (8 * sizeof(unsigned long))] = {0};
+  for (int index = 0; index < count; index++)
+    if (nodes[index] >= 0 && nodes[index] < NODES)
+      mask[nodes[index] / (8 * sizeof *mask)] |= 1ul << nodes[index] % (8 * sizeof *mask);
+  (void)syscall(SYS_set_mempolicy, INTERLEAVE, mask, (unsigned long)NODES);
+}
 #else
+void ck_interleave_memory(const int *nodes, int count) { (void)nodes, (void)count; }
+
 void ck_restrict_process(const int *cores, int count) { (void)cores, (void)count; }
 
 int ck_usable_cores(int *cores, int limit) {

@@ -34,7 +34,9 @@ extension Engine {
     let total = folder.textByteCount
     report(LoadProgress(loadedByteCount: 0, totalByteCount: total, seconds: 0))
     // Where other processes hold the experts, what is needed here is read as it is used.
-    if makeService == nil { for file in folder.files.files { file.prefetch() } }
+    if makeService == nil, !options.streamsExperts {
+      for file in folder.files.files { file.prefetch() }
+    }
     let limits: AdmissionLimits
     do throws(AdmissionLimitError) {
       limits = try AdmissionLimits(

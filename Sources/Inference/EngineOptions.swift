@@ -30,6 +30,11 @@ package struct EngineOptions: Sendable, Equatable {
   package var cacheBlockCount: Int?
   /// Whether prompts share cached blocks.
   package var sharesPrefixes = true
+  /// Whether weights are locked in memory before the first step.
+  package var locksWeights = false
+  /// Whether experts are read from the file as the router chooses them, so that the weights may be
+  /// larger than the memory.
+  package var streamsExperts = false
   /// Bytes of image features that are kept for images that come again.
   package var featureCacheByteCount = 256 << 20
   /// Requests that may wait.

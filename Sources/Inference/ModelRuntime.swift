@@ -50,6 +50,7 @@ package struct ModelRuntime: ~Copyable {
       kernels = try KernelSet.select(options.kernels).limited(
         to: ModelLoader.formats(of: folder.files))
     } catch { throw .kernels(error) }
+    MemoryNodes.current.interleavePages()
     var compute = Compute(kernels: kernels, team: WorkTeam(workerCount: options.threads))
     compute.recorder = recorder
     let weightByteCount = folder.textByteCount
@@ -62,12 +63,16 @@ package struct ModelRuntime: ~Copyable {
       halves = try loader.load(
         activation: activation, compute: compute, positionCount: context)
     } catch { throw .weights(error) }
-    // Experts that other processes compute are never read here.
+    let traffic = ModelTraffic(decoder: halves.decoder, feedForward: halves.feedForward)
+    // Experts that other processes compute are never read here; streamed ones need not stay.
+    let streamedByteCount = options.streamsExperts ? traffic.expertByteCount : 0
     try MemoryPlan(
-      weightByteCount: makeService == nil ? weightByteCount : halves.decoder.weightByteCount,
+      weightByteCount: makeService == nil
+        ? weightByteCount - streamedByteCount : halves.decoder.weightByteCount,
       cacheByteCount: layout.byteCount,
       scratchByteCount: Self.scratchByteCount(text, options, logitRowLimit)
     ).check()
+    if options.locksWeights { try folder.lockWeights() }
     let limits = options.microBatchTokenLimits
     let made: (any FeedForwardService)?
     do {
@@ -86,13 +91,13 @@ package struct ModelRuntime: ~Copyable {
     encoder = tower
     vision = nil
     encodingBudget =
-      options.batchedTokenLimit
-      * ModelTraffic(decoder: halves.decoder, feedForward: halves.feedForward).layerFlopCount / 2
+      options.batchedTokenLimit * traffic.layerFlopCount / 2
     service = made
     decoder = halves.decoder
     feedForward = LocalFeedForward(
       layers: halves.feedForward, tokenLimit: makeService == nil ? limits[0] : 1,
-      configuration: text, activation: activation, compute: compute)
+      configuration: text, activation: activation, compute: compute,
+      readsAhead: options.streamsExperts)
     unusedTensors = loader.unusedNames + (tower == nil ? [] : visionLoader.unusedNames)
     step = Step(
       tokenLimits: limits, configuration: text, activation: activation, compute: compute)

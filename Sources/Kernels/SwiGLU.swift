@@ -1,3 +1,5 @@
+import Tensors
+
 /// `down(silu(gate(x)) · up(x))`.
 package struct SwiGLU: Sendable {
   /// D → F.
@@ -20,6 +22,11 @@ package struct SwiGLU: Sendable {
     self.gateProjection = gateProjection
     self.upProjection = upProjection
     self.downProjection = downProjection
+  }
+
+  /// Asks the system to read the matrices from their file.
+  package func readAhead() {
+    for matrix in [gateProjection, upProjection, downProjection] { matrix.values.readAhead() }
   }
 
   /// F.

@@ -24,7 +24,7 @@ package final class WorkTeam: Sendable {
 
   /// Starts `workerCount - 1` helpers; nil takes every core that this process may use.
   package init(workerCount requested: Int? = nil) {
-    let cores = usableCores()
+    let cores = MemoryNodes.current.spread(usableCores())
     let count = max(1, requested ?? cores.count)
     let state = TeamState(workerCount: count, spins: count <= cores.count)
     var threads: [pthread_t] = []
@@ -68,7 +68,7 @@ package final class WorkTeam: Sendable {
 
   /// Pins the calling thread to the team's first core; for an owner that lives long.
   package func pinOwner() {
-    let cores = usableCores()
+    let cores = MemoryNodes.current.spread(usableCores())
     if workerCount <= cores.count, let first = cores.first { ck_pin_thread(Int32(first)) }
   }
 }

@@ -1,5 +1,6 @@
 package import Kernels
 package import ModelConfiguration
+import Tensors
 
 /// The feed-forward half computed in this process.
 package struct LocalFeedForward: FeedForward, ~Copyable, Sendable {
@@ -7,11 +8,14 @@ package struct LocalFeedForward: FeedForward, ~Copyable, Sendable {
   package let layers: [FeedForwardLayer]
   private let compute: Compute
   private var scratch: FeedForwardScratch
+  /// Experts of a layer that reading was asked for; empty where all weights are in memory.
+  private var asked: [Bool]
 
-  /// Holds the layers' feed-forward weights and scratch for `tokenLimit` rows.
+  /// Holds the layers' feed-forward weights and scratch for `tokenLimit` rows. With `readsAhead`
+  /// the experts that tokens chose are read from the file together, before the first is computed.
   package init(
     layers: [FeedForwardLayer], tokenLimit: Int, configuration: TextConfiguration,
-    activation: ActivationType, compute: Compute
+    activation: ActivationType, compute: Compute, readsAhead: Bool = false
   ) {
     self.layers = layers
     self.compute = compute
@@ -20,12 +24,23 @@ package struct LocalFeedForward: FeedForward, ~Copyable, Sendable {
     scratch = FeedForwardScratch(
       tokenLimit: tokenLimit, configuration: configuration, activation: activation,
       compute: compute, formats: formats)
+    asked = Array(repeating: false, count: readsAhead ? configuration.expertCount : 0)
   }
 
-  /// Does nothing: the work is done by `collect`.
+  /// Asks for what has to be read; the work is done by `collect`.
   package mutating func submit(
     _ layer: LayerIndex, _ microBatch: borrowing MicroBatch
-  ) throws(FeedForwardError) {}
+  ) throws(FeedForwardError) {
+    guard !asked.isEmpty, case .mixture(let mixture) = layers[layer.value] else { return }
+    for expert in asked.indices { asked[expert] = false }
+    let count = microBatch.tokens.count * microBatch.routing.expertsPerToken
+    for pair in 0..<count {
+      let expert = Int(microBatch.routing.experts[pair])
+      if asked[expert] { continue }
+      asked[expert] = true
+      mixture.experts[expert].readAhead()
+    }
+  }
 
   /// Computes the layer in place.
   package mutating func collect(

@@ -59,6 +59,14 @@ package struct ByteRegion: Sendable {
     withExtendedLifetime(sum) {}
   }
 
+  /// Asks the system to read what is not in memory yet, in the background; for files.
+  package func readAhead() {
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let before = unsafe Int(bitPattern: base) % page
+    _ = unsafe madvise(
+      UnsafeMutableRawPointer(mutating: base - before), before + byteCount, Int32(MADV_WILLNEED))
+  }
+
   /// Copies the bytes out.
   package func bytes() -> [UInt8] {
     unsafe [UInt8](UnsafeRawBufferPointer(start: base, count: byteCount))

@@ -13,6 +13,7 @@ extension FileError: CommandError {
     case .notReadable: "file_not_readable"
     case .notAFile: "not_a_file"
     case .cannotMap: "cannot_map"
+    case .cannotLock: "cannot_lock"
     }
   }
 }

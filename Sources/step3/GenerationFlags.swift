@@ -19,6 +19,7 @@ enum GenerationFlags {
       .integer("seed", in: Int.min...Int.max, help: "the same seed gives the same answer anywhere"),
       .string("stop", "S", repeated: true, help: "end the answer before this text"),
       ModelFlags.dtype, ModelFlags.cacheType, ModelFlags.contextLength, ModelFlags.chunk,
+      ModelFlags.lockMemory, ModelFlags.streamExperts,
     ] + ImageFlags.all
 
   /// The sampling parameters that the flags, then the checkpoint, ask for.

@@ -17,6 +17,12 @@ enum ModelFlags {
   static let chunk = Flag.integer(
     "chunk", in: 1...65_536, default: 512, help: "tokens per prefill step")
 
+  static let lockMemory = Flag.toggle(
+    "lock-memory", help: "lock the weights in memory, so that nothing else can push them out")
+  static let streamExperts = Flag.toggle(
+    "stream-experts",
+    help: "read experts from the disk as tokens choose them, where weights exceed the memory")
+
   /// The engine options that the common flags and these ask for.
   static func options(_ arguments: ParsedArguments) -> EngineOptions {
     var options = EngineOptions()
@@ -35,6 +41,10 @@ enum ModelFlags {
     }
     if flags.contains(contextLength.name) {
       options.contextLength = arguments.optionalInteger(contextLength.name)
+    }
+    if flags.contains(lockMemory.name) { options.locksWeights = arguments.isOn(lockMemory.name) }
+    if flags.contains(streamExperts.name) {
+      options.streamsExperts = arguments.isOn(streamExperts.name)
     }
     if flags.contains(chunk.name) { options.batchedTokenLimit = arguments.integer(chunk.name) }
     return options

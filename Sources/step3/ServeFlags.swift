@@ -19,7 +19,7 @@ enum ServeFlags {
     .choice(
       "block-size", ["16", "32", "64", "128", "256", "512"], default: "32",
       help: "positions per block of the KV cache"),
-    ModelFlags.cacheType, ModelFlags.dtype,
+    ModelFlags.cacheType, ModelFlags.dtype, ModelFlags.lockMemory, ModelFlags.streamExperts,
     .byteCount("kv-cache-memory", help: "bytes for the KV cache (default: a share of free memory)"),
     .toggle("prefix-caching", default: true, help: "share cached blocks among prompts"),
     .choice("reasoning-parser", ["step3", "none"], default: "step3", help: "tell reasoning apart"),

@@ -12,4 +12,8 @@ void ck_pin_thread(int core);
 /* Lets every thread of this process run on these cores alone; later threads inherit it. */
 void ck_restrict_process(const int *cores, int count);
 
+// Pages that the calling thread, and threads it starts, touch first come from these memory nodes
+// in turn. A refusal leaves it as it is.
+void ck_interleave_memory(const int *nodes, int count);
+
 #endif
