@@ -11,7 +11,7 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
   private let facts: ModelFacts
   private let mailbox: Mailbox
   private var scheduler: Scheduler
-  private var sampler: Sampler
+  private let sampling: SamplingStage
   /// Requests by the scheduler's number; looked up, walked only in order of number.
   private var requests: [Int: RequestRuntime] = [:]
   private var numbers: [String: Int] = [:]
@@ -28,7 +28,8 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
       blockCount: model.facts.cacheCapacityTokens / model.facts.blockSize,
       blockSize: model.facts.blockSize, isPrefixCachingEnabled: model.sharesPrefixes)
     scheduler = Scheduler(limits: model.limits, pool: pool)
-    sampler = Sampler(vocabularyCount: model.facts.vocabularySize)
+    sampling = SamplingStage(
+      vocabularyCount: model.facts.vocabularySize, team: model.executor.team)
     images = ImageStage(cacheByteCount: model.featureCacheByteCount)
     executor = model.executor
     self.mailbox = mailbox
@@ -158,8 +159,10 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
     }
     do throws(FeedForwardError) {
       let features = plan.entries.map { requests[$0.sequence.request]?.features ?? [] }
-      try executor.run(plan, images: features) { entry, position, logits in
-        use(logits, at: position, of: plan.entries[entry], &samples[entry])
+      try executor.run(plan, images: features) { positions, rows in
+        let jobs = jobs(positions, plan, samples)
+        sampling.run(jobs, rows)
+        for job in jobs { use(job, of: plan.entries[job.entry], &samples[job.entry]) }
       }
     } catch {
       abandon(plan, GenerationFailure(error))
@@ -175,47 +178,68 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
     deliverEnds()
   }
 
-  /// Scores the prompt and lets the samplers choose by one row of logits.
-  private func use(
-    _ logits: Span<Float>, at position: Int, of entry: StepPlan.Entry,
-    _ samples: inout [StepOutcome.Sample]
-  ) {
-    let number = entry.sequence.request
-    do throws(SamplingError) {
-      try requests[number]?.score(logits, at: position, &sampler)
-    } catch {
-      requests[number]?.failure = .sampling(error)
+  /// What the requests do with rows of logits, in the order of the rows.
+  private func jobs(
+    _ positions: [LogitPosition], _ plan: StepPlan, _ samples: [[StepOutcome.Sample]]
+  ) -> [SamplingJob] {
+    var jobs: [SamplingJob] = []
+    var row = 0
+    while row < positions.count {
+      let index = positions[row].entry
+      let entry = plan.entries[index]
+      let firstToChoose = entry.end - entry.draftCount - 1
+      let request = requests[entry.sequence.request]
+      var rows: [SamplingJob.Row] = []
+      var position = positions[row].position
+      while row < positions.count, positions[row].entry == index {
+        position = positions[row].position
+        if let task = request?.scoring(after: position, row: row) {
+          jobs.append(SamplingJob(entry: index, task))
+        }
+        if position >= firstToChoose {
+          let isGuess = position > firstToChoose
+          rows.append(
+            SamplingJob.Row(
+              index: row, guess: isGuess ? entry.tokens[position - entry.start] : nil))
+        }
+        row += 1
+      }
+      guard let request, !rows.isEmpty else { continue }
+      let before = position - firstToChoose - rows.count + 1
+      for (sampler, sample) in samples[index].enumerated()
+      where !sample.isFinished && sample.tokens.count == before {
+        jobs.append(
+          SamplingJob(
+            entry: index, previous: sample.tokens.last,
+            .choose(sampler: sampler, request.choices[sample.sequence.choice], rows: rows)))
+      }
     }
-    let firstRow = entry.end - entry.draftCount - 1
-    guard position >= firstRow, !entry.samplers.isEmpty else { return }
-    if position == firstRow && entry.completesPrompt { reportPrompt(entry) }
-    for index in samples.indices where !samples[index].isFinished {
-      // A guess that was wrong ends the verification: the rows after it are of another text.
-      let accepted = samples[index].tokens
-      guard accepted.count == position - firstRow,
-        accepted.isEmpty || accepted.last == entry.tokens[position - entry.start]
-      else { continue }
-      choose(logits, number, &samples[index])
-    }
+    return jobs
   }
 
-  private func choose(
-    _ logits: Span<Float>, _ number: Int, _ sample: inout StepOutcome.Sample
+  /// Tells the requests what came of a job.
+  private func use(
+    _ job: SamplingJob, of entry: StepPlan.Entry, _ samples: inout [StepOutcome.Sample]
   ) {
-    let choice = sample.sequence.choice
-    guard requests[number]?.failure == nil else {
-      sample.isFinished = true
-      return
-    }
-    do throws(SamplingError) {
-      guard let token = try requests[number]?.choices[choice].next(logits, &sampler) else { return }
-      sample.tokens.append(token.id)
-      sample.isFinished = requests[number]?.choices[choice].finishReason != nil
-      requests[number]?.handler(
-        .token(GeneratedToken(choice: choice, id: token.id, logprobs: token.logprobs)))
-    } catch {
-      requests[number]?.failure = .sampling(error)
-      sample.isFinished = true
+    let number = entry.sequence.request
+    if let error = job.error { requests[number]?.failure = .sampling(error) }
+    switch job.task {
+    case .score(_, let position, _, _):
+      if let report = job.report { requests[number]?.note(report, at: position) }
+    case .choose(let sampler, let sequence, _):
+      if entry.completesPrompt { reportPrompt(entry) }
+      guard requests[number]?.failure == nil else {
+        samples[sampler].isFinished = true
+        return
+      }
+      for token in job.tokens {
+        samples[sampler].tokens.append(token.id)
+        requests[number]?.handler(
+          .token(
+            GeneratedToken(
+              choice: samples[sampler].sequence.choice, id: token.id, logprobs: token.logprobs)))
+      }
+      samples[sampler].isFinished = sequence.finishReason != nil
     }
   }
 

@@ -1,5 +1,5 @@
 import KVCaching
-import Kernels
+package import Kernels
 package import Scheduling
 package import Step3Model
 import Tensors
@@ -9,10 +9,10 @@ extension ModelRuntime {
   ///
   /// - Parameters:
   ///   - images: For each entry of the plan, the features that stand in its sequence.
-  ///   - body: Gets the logits [V] of every position that the plan asks for, in the plan's order.
+  ///   - body: Gets the logits of every position that the plan asks for, in the plan's order.
   package mutating func run(
     _ plan: StepPlan, images: [[PlacedFeatures]],
-    _ body: (_ entry: Int, _ position: Int, _ logits: Span<Float>) -> Void
+    _ body: (_ positions: [LogitPosition], _ rows: borrowing LogitRows) -> Void
   ) throws(FeedForwardError) {
     cache.perform(plan.copies)
     let wanted = place(plan, images)
@@ -21,12 +21,18 @@ extension ModelRuntime {
     while first < wanted.count {
       let microBatch = wanted[first].microBatch
       let last = wanted[first...].firstIndex { $0.microBatch != microBatch } ?? wanted.count
-      withLogits(of: wanted[first..<last].map(\.row), in: microBatch) { index, logits in
-        body(wanted[first + index].entry, wanted[first + index].position, logits)
+      withLogitRows(of: wanted[first..<last].map(\.row), in: microBatch) { range, rows in
+        body(
+          wanted[first + range.lowerBound..<first + range.upperBound].map {
+            LogitPosition(entry: $0.entry, position: $0.position)
+          }, rows)
       }
       first = last
     }
   }
+
+  /// The threads that computed the rows.
+  package var team: WorkTeam? { decoder.compute.team }
 
   /// A row whose logits are wanted.
   private struct WantedRow {

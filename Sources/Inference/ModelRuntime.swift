@@ -147,6 +147,17 @@ package struct ModelRuntime: ~Copyable {
     of rows: [Int32], in microBatch: Int = 0,
     _ body: (_ index: Int, _ logits: Span<Float>) throws(E) -> Void
   ) throws(E) {
+    try withLogitRows(of: rows, in: microBatch) { (range, logits) throws(E) in
+      for index in range { try body(index, logits[index - range.lowerBound]) }
+    }
+  }
+
+  /// Calls `body` with the logits of the rows of a micro-batch in `rows`, as many at a time as
+  /// there is room for; `range` says which ones.
+  mutating func withLogitRows<E: Error>(
+    of rows: [Int32], in microBatch: Int,
+    _ body: (_ range: Range<Int>, _ logits: borrowing LogitRows) throws(E) -> Void
+  ) throws(E) {
     let width = decoder.configuration.vocabularySize
     var first = 0
     while first < rows.count {
@@ -154,10 +165,7 @@ package struct ModelRuntime: ~Copyable {
       decoder.logits(
         of: Array(rows[first..<first + count]), step.microBatches[microBatch],
         scratch: &output, into: &logitsBuffer)
-      for index in 0..<count {
-        let row = logitsBuffer.span.extracting(index * width..<(index + 1) * width)
-        try body(first + index, row)
-      }
+      try body(first..<first + count, LogitRows(logits: logitsBuffer.span, width: width))
       first += count
     }
   }

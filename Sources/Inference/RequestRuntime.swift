@@ -4,7 +4,7 @@ import Sampling
 struct RequestRuntime {
   let request: GenerationRequest
   let handler: EventHandler
-  var choices: [SequenceRuntime]
+  let choices: [SequenceRuntime]
   /// What stands in the places of its images' tokens, once they are encoded.
   var features: [PlacedFeatures] = []
   /// Choices that have not ended.
@@ -38,15 +38,19 @@ struct RequestRuntime {
     if started == nil { started = now }
   }
 
-  /// Reports on the prompt's token after `position`, if it was asked for and is not known yet.
-  mutating func score(
-    _ logits: Span<Float>, at position: Int, _ sampler: inout Sampler
-  ) throws(SamplingError) {
+  /// What there is to report on the prompt's token after `position`, by row `row`; nil if nothing
+  /// was asked for or it is known already.
+  func scoring(after position: Int, row: Int) -> SamplingJob.Task? {
     guard let count = request.promptLogprobCount, position + 1 < request.prompt.count,
       promptLogprobs[position + 1] == nil
-    else { return }
-    promptLogprobs[position + 1] = try sampler.logprobs(
-      logits, of: request.prompt[position + 1], topCount: count, position: position + 1)
+    else { return nil }
+    return .score(
+      row: row, position: position + 1, token: request.prompt[position + 1], topCount: count)
+  }
+
+  /// Takes the report on the prompt's token at `position`.
+  mutating func note(_ report: TokenLogprobs, at position: Int) {
+    promptLogprobs[position] = report
   }
 
   /// Tells, once, that the prompt has been processed.

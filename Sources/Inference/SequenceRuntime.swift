@@ -2,9 +2,9 @@ import Sampling
 
 /// One choice while it generates: what decides its next token and whether there is one.
 ///
-/// A pure value. The token it chooses depends on the logits and on its own past alone, so the
-/// result is the same in any batch, after any preemption and in any process.
-struct SequenceRuntime: Sendable {
+/// The token it chooses depends on the logits and on its own past alone, so the result is the same
+/// in any batch, after any preemption and in any process. One thread at a time changes it.
+final class SequenceRuntime {
   private let parameters: SamplingParameters
   private var context: SamplingContext
   private let promptCount: Int
@@ -49,7 +49,7 @@ struct SequenceRuntime: Sendable {
   }
 
   /// Chooses the token after `logits` [V], or takes the one that is forced, and moves on by it.
-  mutating func next(
+  func next(
     _ logits: Span<Float>, _ sampler: inout Sampler
   ) throws(SamplingError) -> SampledToken {
     precondition(finishReason == nil, "a finished choice goes on")
@@ -74,7 +74,7 @@ struct SequenceRuntime: Sendable {
 
   /// Sets what is allowed next. An answer under a constraint ends where the constraint says, so
   /// `minTokens` does not apply to it; before the answer, its think block must be closed.
-  private mutating func prepareMask() {
+  private func prepareMask() {
     guard constraint != nil else { return }
     if thinking.isOpen {
       context.allowedMask = unendingMask
@@ -88,7 +88,7 @@ struct SequenceRuntime: Sendable {
     }
   }
 
-  private mutating func accept(_ token: Int) {
+  private func accept(_ token: Int) {
     generatedCount += 1
     if parameters.needsHistory { context.history.append(token) }
     if thinking.isOpen {
@@ -104,7 +104,7 @@ struct SequenceRuntime: Sendable {
     }
   }
 
-  private mutating func endsSequence(_ token: Int) -> Bool {
+  private func endsSequence(_ token: Int) -> Bool {
     if endOfSequenceIDs.contains(token) {
       finishReason = .endOfSequence
     } else if stopTokenIDs.contains(token) {

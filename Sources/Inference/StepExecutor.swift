@@ -1,3 +1,4 @@
+package import Kernels
 package import Scheduling
 package import Step3Model
 
@@ -8,13 +9,16 @@ package protocol StepExecutor: ~Copyable, SendableMetatype {
   /// Performs the plan's copies, computes its rows and keeps their keys and values.
   ///
   /// - Parameters:
-  ///   - body: gets the logits [V] of every position that the plan asks for, in the plan's order;
-  ///     on an error, of none.
+  ///   - body: gets the logits of every position that the plan asks for, in the plan's order and
+  ///     as many rows at once as there are; on an error, of none.
   ///   - images: for each entry of the plan, the features that stand in its sequence.
   mutating func run(
     _ plan: StepPlan, images: [[PlacedFeatures]],
-    _ body: (_ entry: Int, _ position: Int, _ logits: Span<Float>) -> Void
+    _ body: (_ positions: [LogitPosition], _ rows: borrowing LogitRows) -> Void
   ) throws(FeedForwardError)
+
+  /// Who shares the work on rows of logits; nil leaves it to the calling thread.
+  var team: WorkTeam? { get }
 
   /// How often `idle` wants to be called while there are no steps; nil for never.
   var idleInterval: Duration? { get }
@@ -34,12 +38,48 @@ package protocol StepExecutor: ~Copyable, SendableMetatype {
 }
 
 extension StepExecutor where Self: ~Copyable {
+  /// The calling thread.
+  package var team: WorkTeam? { nil }
   /// Never.
   package var idleInterval: Duration? { nil }
   /// Nothing to look after.
   package mutating func idle() {}
   /// Needs nobody.
   package var missingPeers: [String] { [] }
+}
+
+/// Whose logits a row holds.
+package struct LogitPosition: Sendable, Equatable {
+  /// Which of the plan's entries.
+  package let entry: Int
+  /// The position in the sequence whose successor the row foretells.
+  package let position: Int
+
+  /// The row of `position` in entry `entry`.
+  package init(entry: Int, position: Int) {
+    self.entry = entry
+    self.position = position
+  }
+}
+
+/// Rows of logits [rows, V].
+package struct LogitRows: ~Escapable {
+  let logits: Span<Float>
+  /// V.
+  let width: Int
+
+  /// Rows of `width` logits, one behind the other.
+  @_lifetime(copy logits)
+  package init(logits: Span<Float>, width: Int) {
+    self.logits = logits
+    self.width = width
+  }
+
+  /// One row [V].
+  package subscript(row: Int) -> Span<Float> {
+    @_lifetime(copy self)
+    get { logits.extracting(row * width..<(row + 1) * width) }
+  }
 }
 
 /// A model that is ready to run, with the facts and bounds that requests are held to.

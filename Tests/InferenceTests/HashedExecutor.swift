@@ -1,6 +1,7 @@
 import Dispatch
 import Inference
 import KVCaching
+import Kernels
 import Sampling
 import Scheduling
 import Step3Model
@@ -17,6 +18,7 @@ struct HashedExecutor: StepExecutor, ~Copyable {
   private let failingSteps: Set<Int>
   private let gate: DispatchSemaphore?
   private var stepCount = 0
+  let team: WorkTeam? = WorkTeam(workerCount: 3)
 
   init(
     capacity: Int, blockSize: Int, failingSteps: Set<Int> = [], gate: DispatchSemaphore? = nil
@@ -32,7 +34,8 @@ struct HashedExecutor: StepExecutor, ~Copyable {
   mutating func advanceEncoding() -> [VisionFeatures]? { [] }
 
   mutating func run(
-    _ plan: StepPlan, images: [[PlacedFeatures]], _ body: (Int, Int, Span<Float>) -> Void
+    _ plan: StepPlan, images: [[PlacedFeatures]],
+    _ body: ([LogitPosition], borrowing LogitRows) -> Void
   ) throws(FeedForwardError) {
     gate?.wait()
     stepCount += 1
@@ -43,15 +46,20 @@ struct HashedExecutor: StepExecutor, ~Copyable {
           memory[Int(copy.source) * blockSize + offset]
       }
     }
+    var positions: [LogitPosition] = []
+    var logits: [Float] = []
     for (index, entry) in plan.entries.enumerated() {
       var hash = entry.start > 0 ? memory[slot(entry, entry.start - 1)] : 1
       for (offset, token) in entry.tokens.enumerated() {
         let position = entry.start + offset
         hash = Self.mix(hash &+ UInt64(token))
         memory[slot(entry, position)] = hash
-        if entry.logitPositions.contains(position) { body(index, position, Self.logits(hash).span) }
+        guard entry.logitPositions.contains(position) else { continue }
+        positions.append(LogitPosition(entry: index, position: position))
+        logits += Self.logits(hash)
       }
     }
+    body(positions, LogitRows(logits: logits.span, width: Self.vocabularySize))
   }
 
   private func slot(_ entry: StepPlan.Entry, _ position: Int) -> Int {
