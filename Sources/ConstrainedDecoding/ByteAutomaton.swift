@@ -97,8 +97,9 @@ struct AutomatonDraft {
 
   /// The automaton of the states that are reachable and can reach acceptance; nil when it accepts
   /// nothing.
-  func trimmed() -> ByteAutomaton? {
+  func trimmed(budget: CompileBudget, path: String) throws(GrammarError) -> ByteAutomaton? {
     let count = accepting.count
+    try budget.spend(count * 150 + table.count * 4, path: path)
     var sources = [[Int32]](repeating: [], count: count)
     for state in 0..<count {
       for place in state * classCount..<(state + 1) * classCount where table[place] >= 0 {
@@ -143,53 +144,65 @@ struct AutomatonDraft {
 extension ByteAutomaton {
   /// The most states an automaton may have.
   static let stateLimit = 200_000
-  /// The most steps that making an automaton deterministic may take: some expressions double its
-  /// size with every character.
-  private static let stepLimit = 10_000_000
 
   /// The deterministic automaton of `source`; nil when it accepts nothing, an error when it is too
-  /// large.
+  /// large: some expressions double its size with every character.
   static func determinizing(
-    _ source: NondeterministicAutomaton, path: String
+    _ source: NondeterministicAutomaton, budget: CompileBudget, path: String
   ) throws(GrammarError) -> ByteAutomaton? {
     let (classes, samples) = byteClasses(source)
+    var closures = ClosureFinder(source)
     var index: [[Int]: Int32] = [:]
     var sets: [[Int]] = []
     var table: [Int32] = []
     func number(_ set: [Int]) -> Int32 {
-      if set.isEmpty { return -1 }
       if let known = index[set] { return known }
       index[set] = Int32(sets.count)
       sets.append(set)
       return Int32(sets.count - 1)
     }
-    _ = number(source.closure([source.start], atStart: true))
+    _ = number(closures.find([source.start], atStart: true))
+    var targets = [[Int]](repeating: [], count: samples.count)
     var state = 0
-    var stepCount = 0
     while state < sets.count {
-      stepCount += samples.count * sets[state].reduce(1) { $0 + source.moves[$1].count }
-      guard sets.count <= stateLimit, stepCount <= stepLimit else {
-        throw .tooLarge(path: path, limit: min(sets.count, stateLimit))
-      }
-      for byte in samples {
-        var targets: [Int] = []
-        for member in sets[state] {
-          for case .bytes(let ranges, let target) in source.moves[member]
-          where ranges.contains(where: { $0.contains(byte) }) {
-            targets.append(target)
+      guard sets.count <= stateLimit else { throw .tooLarge(path: path, limit: stateLimit) }
+      var cost = 40 + 10 * samples.count
+      for place in targets.indices { targets[place].removeAll(keepingCapacity: true) }
+      for member in sets[state] {
+        for case .bytes(let ranges, let target) in source.moves[member] {
+          for range in ranges {
+            // No range ends within a class.
+            for place in classes[Int(range.lowerBound)]...classes[Int(range.upperBound)] {
+              targets[Int(place)].append(target)
+              cost += 5
+            }
           }
         }
-        table.append(targets.isEmpty ? -1 : number(source.closure(targets)))
       }
+      for place in targets.indices {
+        if targets[place].isEmpty {
+          table.append(-1)
+        } else if place > 0, targets[place] == targets[place - 1] {
+          table.append(table[table.count - 1])
+        } else {
+          let set = closures.find(targets[place])
+          cost += 150 + 40 * set.count
+          table.append(number(set))
+        }
+      }
+      try budget.spend(cost, path: path)
       state += 1
     }
     // Nothing was read yet only in the first state, where the text may be empty.
-    let accepting = sets.indices.map { place in
-      source.closure(sets[place], atStart: place == 0, atEnd: true).contains(source.end)
+    var accepting: [Bool] = []
+    for place in sets.indices {
+      try budget.spend(30 * sets[place].count, path: path)
+      accepting.append(
+        closures.find(sets[place], atStart: place == 0, atEnd: true).contains(source.end))
     }
-    return AutomatonDraft(
+    return try AutomatonDraft(
       classes: classes, classCount: samples.count, table: table, accepting: accepting
-    ).trimmed()
+    ).trimmed(budget: budget, path: path)
   }
 
   /// Classes of bytes that no move of `source` tells apart, and one byte of each.
@@ -218,7 +231,7 @@ extension ByteAutomaton {
   /// What both automata accept, or (`isDifference`) what the first accepts and the second does not;
   /// nil when that is nothing.
   func combined(
-    with other: ByteAutomaton, isDifference: Bool = false, path: String
+    with other: ByteAutomaton, isDifference: Bool = false, budget: CompileBudget, path: String
   ) throws(GrammarError) -> ByteAutomaton? {
     let pairClasses = (UInt8.min...UInt8.max).map {
       Int(classes[Int($0)]) * other.classCount + Int(other.classes[Int($0)])
@@ -235,6 +248,7 @@ extension ByteAutomaton {
       guard pairs.count <= Self.stateLimit else {
         throw .tooLarge(path: path, limit: Self.stateLimit)
       }
+      try budget.spend(40 * distinct.count, path: path)
       let (first, second) = (pairs[head] / width, pairs[head] % width)
       head += 1
       for pair in distinct {
@@ -259,9 +273,9 @@ extension ByteAutomaton {
       let inSecond = second < other.stateCount && other.isAccepting(second)
       return isAccepting(pair / width) && inSecond != isDifference
     }
-    return AutomatonDraft(
+    return try AutomatonDraft(
       classes: pairClasses.map { classIndex[$0] ?? 0 }, classCount: distinct.count, table: table,
       accepting: accepting
-    ).trimmed()
+    ).trimmed(budget: budget, path: path)
   }
 }

@@ -78,7 +78,8 @@ extension ByteAutomaton {
   /// Between `min` and `max` units between `opening` and `closing` bytes; `unit` must accept no
   /// text that another begins with, and none that begins with `closing`.
   static func counted(
-    _ unit: ByteAutomaton, min: Int, max: Int?, opening: UInt8?, closing: UInt8?, path: String
+    _ unit: ByteAutomaton, min: Int, max: Int?, opening: UInt8?, closing: UInt8?,
+    budget: CompileBudget, path: String
   ) throws(GrammarError) -> ByteAutomaton? {
     let levels = (max ?? min) + 1
     let inner = unit.stateCount
@@ -86,6 +87,10 @@ extension ByteAutomaton {
     var draft = AutomatonDraft(
       classes: unit.classes, classCount: unit.classCount, table: [], accepting: [])
     for byte in [opening, closing].compactMap({ $0 }) { draft.isolate(byte) }
+    try budget.spend(4 * levels * inner * draft.classCount, path: path)
+    let samples = (0..<draft.classCount).map { byteClass in
+      UInt8(draft.classes.firstIndex(of: UInt8(byteClass)) ?? 0)
+    }
     // State 0 reads the opening; then `inner` states per level; then the end.
     let last = 1 + levels * inner
     draft.table = Array(repeating: -1, count: (last + 1) * draft.classCount)
@@ -100,10 +105,10 @@ extension ByteAutomaton {
       let isEnough = level >= min
       if closing == nil { draft.accepting[first] = isEnough }
       for state in 0..<inner {
-        for byte in UInt8.min...UInt8.max {
+        for (byteClass, byte) in samples.enumerated() {
           let target = unit.next(state, byte)
           guard target >= 0 else { continue }
-          let place = (first + state) * draft.classCount + Int(draft.classes[Int(byte)])
+          let place = (first + state) * draft.classCount + byteClass
           if !unit.isAccepting(target) {
             draft.table[place] = Int32(first + target)
           } else if level + 1 < levels {
@@ -118,11 +123,12 @@ extension ByteAutomaton {
       }
     }
     if let closing, opening != nil,
-      let free = try counted(unit, min: 0, max: nil, opening: nil, closing: closing, path: path)
+      let free = try counted(
+        unit, min: 0, max: nil, opening: nil, closing: closing, budget: budget, path: path)
     {
       draft.counting = UnitCounting(free: free, min: min, max: max, levels: places)
     }
-    return draft.trimmed()
+    return try draft.trimmed(budget: budget, path: path)
   }
 }
 

@@ -13,6 +13,7 @@ struct GrammarNode {
 /// Collects the rules and leaves of one grammar.
 struct GrammarBuilder {
   let vocabulary: TokenVocabulary
+  let budget = CompileBudget()
   private(set) var nodes: [GrammarNode] = []
   private(set) var ruleStarts: [Int32] = []
   private(set) var leaves: [ByteAutomaton] = []
@@ -21,6 +22,8 @@ struct GrammarBuilder {
 
   /// The most nodes a grammar may have, and the most states on the way to an automaton.
   static let nodeLimit = 400_000
+  /// What making a node costs, in units of the budget.
+  private static let nodeCost = 300
 
   init(vocabulary: TokenVocabulary) {
     self.vocabulary = vocabulary
@@ -67,16 +70,18 @@ struct GrammarBuilder {
       guard
         let source = NondeterministicAutomaton(
           expression, encoding: encoding, available: vocabulary.availableBytes,
-          limit: Self.nodeLimit)
+          limit: min(Self.nodeLimit, budget.left / Self.nodeCost))
       else { throw .tooLarge(path: path, limit: Self.nodeLimit) }
-      return try ByteAutomaton.determinizing(source, path: path)
+      try budget.spend(source.moves.count * Self.nodeCost, path: path)
+      return try ByteAutomaton.determinizing(source, budget: budget, path: path)
     }
   }
 
   /// The automaton of the texts that end with a marker.
   func automaton(_ until: UntilMarker, path: String) throws(GrammarError) -> ByteAutomaton? {
     try vocabulary.automaton(.until(until)) { () throws(GrammarError) in
-      try until.automaton(available: vocabulary.availableBytes, path: path)
+      try until.automaton(
+        available: vocabulary.availableBytes, budget: budget, path: path)
     }
   }
 
@@ -109,6 +114,7 @@ struct GrammarBuilder {
     _ expression: Expression, after from: Int32
   ) throws(GrammarError) -> Int32 {
     guard nodes.count < Self.nodeLimit else { throw .tooLarge(path: "$", limit: Self.nodeLimit) }
+    try budget.spend(Self.nodeCost, path: "$")
     switch expression {
     case .bytes(let bytes):
       var node = from

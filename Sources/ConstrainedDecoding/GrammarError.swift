@@ -8,7 +8,7 @@ package enum GrammarError: Error, Equatable, Sendable {
   case badPattern(path: String, pattern: String, offset: Int, reason: String)
   /// No output can satisfy the constraint.
   case unsatisfiable(path: String)
-  /// The constraint needs a larger automaton than is allowed.
+  /// The constraint needs a larger automaton, or more steps to make it, than is allowed.
   case tooLarge(path: String, limit: Int)
 }
 
@@ -24,7 +24,7 @@ extension GrammarError: CustomStringConvertible {
     case .unsatisfiable(let path):
       "\(path): no output can satisfy this"
     case .tooLarge(let path, let limit):
-      "\(path): this needs an automaton of more than \(limit) states; "
+      "\(path): this needs an automaton of more than \(limit) states or steps; "
         + "use smaller bounds on lengths and repetitions"
     }
   }

@@ -18,6 +18,8 @@ struct NondeterministicAutomaton {
   private let available: [Bool]
   private let limit: Int
   private var isTooLarge = false
+  /// How sets of scalars are written in bytes; a repeated set is asked for again and again.
+  private var spelled: [ScalarSet: (runs: [ByteRun], escapes: [[UInt8]])] = [:]
 
   /// The automaton of `expression`, which holds no leaves and rules; nil when it would have more
   /// than `limit` states. Bytes that are not `available` cannot be moved along.
@@ -91,9 +93,11 @@ struct NondeterministicAutomaton {
   /// Adds the ways to write one scalar of `set`, which share what they begin with.
   private mutating func addScalar(_ set: ScalarSet, after from: Int) -> Int {
     let last = newState()
-    let plain = encoding.plainPart(of: set)
-    addRuns(plain.byteRuns[...], depth: 0, from: from, to: last)
-    for escape in encoding.escapes(of: set) {
+    let spellings =
+      spelled[set] ?? (encoding.plainPart(of: set).byteRuns, encoding.escapes(of: set))
+    spelled[set] = spellings
+    addRuns(spellings.runs[...], depth: 0, from: from, to: last)
+    for escape in spellings.escapes {
       let exit = add(.bytes(escape), after: from)
       moves[exit].append(.empty(last))
     }
@@ -161,26 +165,48 @@ struct NondeterministicAutomaton {
     }
     end = add(suffix, after: last)
   }
+}
 
-  /// The states reachable from `states` without a byte.
-  func closure(_ states: [Int], atStart: Bool = false, atEnd: Bool = false) -> [Int] {
-    var found = Set(states)
-    var work = states
-    while let state = work.popLast() {
-      for move in moves[state] {
+/// Finds what is reachable without a byte, in memory of its own.
+struct ClosureFinder {
+  private let moves: [[NondeterministicAutomaton.Move]]
+  /// The search that met each state last.
+  private var marks: [UInt32]
+  private var search: UInt32 = 0
+
+  init(_ source: NondeterministicAutomaton) {
+    moves = source.moves
+    marks = Array(repeating: 0, count: source.moves.count)
+  }
+
+  /// The states reachable from `states` without a byte, ascending.
+  mutating func find(_ states: [Int], atStart: Bool = false, atEnd: Bool = false) -> [Int] {
+    search += 1
+    var found: [Int] = []
+    for state in states where marks[state] != search {
+      marks[state] = search
+      found.append(state)
+    }
+    var next = 0
+    while next < found.count {
+      for move in moves[found[next]] {
         let target: Int
         switch move {
         case .bytes: continue
-        case .empty(let next): target = next
-        case .atStart(let next):
+        case .empty(let state): target = state
+        case .atStart(let state):
           guard atStart else { continue }
-          target = next
-        case .atEnd(let next):
+          target = state
+        case .atEnd(let state):
           guard atEnd else { continue }
-          target = next
+          target = state
         }
-        if found.insert(target).inserted { work.append(target) }
+        if marks[target] != search {
+          marks[target] = search
+          found.append(target)
+        }
       }
+      next += 1
     }
     return found.sorted()
   }

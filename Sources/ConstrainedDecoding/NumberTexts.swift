@@ -211,7 +211,9 @@ enum NumberTexts {
   // MARK: Multiples
 
   /// The integers that `divisor` divides, as an automaton over sign and digits.
-  static func multiples(of divisor: Int) -> ByteAutomaton? {
+  static func multiples(
+    of divisor: Int, budget: CompileBudget, path: String
+  ) throws(GrammarError) -> ByteAutomaton? {
     // State 0 is the start, 1 follows the sign, then one state per remainder.
     var classes = [UInt8](repeating: 0, count: 256)
     classes[Int(UInt8(ascii: "-"))] = 1
@@ -226,7 +228,8 @@ enum NumberTexts {
       }
     }
     let accepting = (0..<divisor + 2).map { $0 == 2 }
-    return AutomatonDraft(classes: classes, classCount: 12, table: table, accepting: accepting)
-      .trimmed()
+    return try AutomatonDraft(
+      classes: classes, classCount: 12, table: table, accepting: accepting
+    ).trimmed(budget: budget, path: path)
   }
 }

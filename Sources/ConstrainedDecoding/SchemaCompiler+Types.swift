@@ -16,7 +16,8 @@ extension SchemaCompiler {
     guard let unit = try builder.automaton(Texts.jsonScalar, path: path) else { return .never }
     let quote = UInt8(ascii: "\"")
     let counted = try ByteAutomaton.counted(
-      unit, min: least, max: most, opening: quote, closing: quote, path: path)
+      unit, min: least, max: most, opening: quote, closing: quote, budget: builder.budget,
+      path: path)
     return counted.map { builder.leaf($0) } ?? .never
   }
 
@@ -51,7 +52,8 @@ extension SchemaCompiler {
       let scalar = Expression.scalar(.all)
       guard let unit = try builder.automaton(scalar, encoding: encoding, path: path),
         let counted = try ByteAutomaton.counted(
-          unit, min: least, max: most, opening: nil, closing: nil, path: path)
+          unit, min: least, max: most, opening: nil, closing: nil, budget: builder.budget,
+          path: path)
       else { throw .unsatisfiable(path: path) }
       content = try intersect(content, counted, path: path)
     }
@@ -62,7 +64,7 @@ extension SchemaCompiler {
     _ a: ByteAutomaton?, _ b: ByteAutomaton, path: String
   ) throws(GrammarError) -> ByteAutomaton {
     guard let a else { return b }
-    guard let both = try a.combined(with: b, path: path) else {
+    guard let both = try a.combined(with: b, budget: builder.budget, path: path) else {
       throw .unsatisfiable(path: path)
     }
     return both
@@ -78,7 +80,7 @@ extension SchemaCompiler {
         limit: GrammarBuilder.nodeLimit)
     else { throw .tooLarge(path: path, limit: GrammarBuilder.nodeLimit) }
     source.append(content, suffix: .text(closing))
-    return try ByteAutomaton.determinizing(source, path: path)
+    return try ByteAutomaton.determinizing(source, budget: builder.budget, path: path)
   }
 
   // MARK: Numbers
@@ -93,7 +95,7 @@ extension SchemaCompiler {
         automaton = nil
         return
       }
-      automaton = try some.combined(with: other, path: path)
+      automaton = try some.combined(with: other, budget: builder.budget, path: path)
     }
     for (keyword, isLower, isExclusive) in [
       ("minimum", true, false), ("exclusiveMinimum", true, true), ("maximum", false, false),
@@ -130,7 +132,8 @@ extension SchemaCompiler {
     }
     let other: ByteAutomaton?
     if number == number.rounded(), number <= 10_000 {
-      other = NumberTexts.multiples(of: Int(number))
+      other = try NumberTexts.multiples(
+        of: Int(number), budget: builder.budget, path: path)
     } else if let text = DecimalText(divisor.text()), text.whole == 0,
       text.fraction.last == 1, text.fraction.dropLast().allSatisfy({ $0 == 0 })
     {
@@ -145,7 +148,7 @@ extension SchemaCompiler {
       automaton = nil
       return
     }
-    automaton = try some.combined(with: other, path: path)
+    automaton = try some.combined(with: other, budget: builder.budget, path: path)
   }
 
   // MARK: Arrays
@@ -341,7 +344,10 @@ extension SchemaCompiler {
         Expression.bytes(Array(JSONValue.string(name).text().utf8.dropFirst().dropLast()))
       }
       if let taken = try builder.automaton(.choice(spelled), path: path) {
-        guard let free = try keys.combined(with: taken, isDifference: true, path: path) else {
+        guard
+          let free = try keys.combined(
+            with: taken, isDifference: true, budget: builder.budget, path: path)
+        else {
           return .never
         }
         keys = free

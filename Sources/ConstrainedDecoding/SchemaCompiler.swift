@@ -17,6 +17,8 @@ struct SchemaCompiler {
   private static let depthLimit = 200
   /// The most schemas that are compiled, references that had to be copied included.
   private static let schemaLimit = 50_000
+  /// What reading one costs, in units of the budget.
+  private static let schemaCost = 2000
 
   init(root: JSONValue, builder: GrammarBuilder) {
     self.root = root
@@ -49,6 +51,7 @@ struct SchemaCompiler {
     guard schemaCount <= Self.schemaLimit else {
       throw .tooLarge(path: path, limit: Self.schemaLimit)
     }
+    try builder.budget.spend(Self.schemaCost, path: path)
     guard depth <= Self.depthLimit else {
       throw .unsupported(
         path: path, construct: "nesting", reason: "the schema nests deeper than \(Self.depthLimit)")

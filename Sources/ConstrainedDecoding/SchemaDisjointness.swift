@@ -3,6 +3,8 @@ import JSONScanning
 /// Whether the branches of a `oneOf` exclude each other, so that it means the same as `anyOf`.
 struct SchemaDisjointness {
   let compiler: SchemaCompiler
+  /// What comparing two branches costs, in units of the budget.
+  private static let pairCost = 2000
 
   /// Throws unless every two of `branches` are seen to exclude each other: by type, by their
   /// values, by the value of a property both require, or by a property one requires and the other
@@ -13,6 +15,7 @@ struct SchemaDisjointness {
       schemas.append(try compiler.expanded(branch, path: "\(path)/oneOf/\(index)"))
     }
     for first in schemas.indices {
+      try compiler.builder.budget.spend(Self.pairCost * (schemas.count - first), path: path)
       for second in schemas.indices.dropFirst(first + 1)
       where !areDisjoint(schemas[first], schemas[second]) {
         throw .unsupported(

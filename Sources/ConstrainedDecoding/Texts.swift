@@ -60,28 +60,30 @@ struct UntilMarker: Hashable {
   /// The automaton: UTF-8 beside the search for the marker (Knuth, Morris, Pratt). With a token
   /// the text never spells the marker.
   func automaton(
-    available: [Bool], path: String
+    available: [Bool], budget: CompileBudget, path: String
   ) throws(GrammarError) -> ByteAutomaton? {
     guard
       let any = NondeterministicAutomaton(
         .repeated(Texts.scalar, min: 0, max: nil), encoding: .plain, available: available,
         limit: GrammarBuilder.nodeLimit)
     else { throw .tooLarge(path: path, limit: GrammarBuilder.nodeLimit) }
-    guard let text = try ByteAutomaton.determinizing(any, path: path),
-      let search = searcher(endsAtMarker: token == nil)
+    guard let text = try ByteAutomaton.determinizing(any, budget: budget, path: path),
+      let search = try searcher(endsAtMarker: token == nil, budget: budget, path: path)
     else { return nil }
-    guard let token else { return try text.combined(with: search, path: path) }
+    guard let token else { return try text.combined(with: search, budget: budget, path: path) }
     // Text that avoids the marker, then the special token.
-    guard let avoiding = try text.combined(with: search, path: path),
+    guard let avoiding = try text.combined(with: search, budget: budget, path: path),
       var source = NondeterministicAutomaton(
         .empty, encoding: .plain, available: available, limit: GrammarBuilder.nodeLimit)
     else { return nil }
     source.append(avoiding, suffix: .token(token))
-    return try ByteAutomaton.determinizing(source, path: path)
+    return try ByteAutomaton.determinizing(source, budget: budget, path: path)
   }
 
   /// Accepts what ends with the first marker, or what holds none.
-  private func searcher(endsAtMarker: Bool) -> ByteAutomaton? {
+  private func searcher(
+    endsAtMarker: Bool, budget: CompileBudget, path: String
+  ) throws(GrammarError) -> ByteAutomaton? {
     var fallback = [Int](repeating: 0, count: marker.count + 1)
     var table = [Int32](repeating: 0, count: (marker.count + 1) * 256)
     for state in 0..<marker.count {
@@ -97,9 +99,9 @@ struct UntilMarker: Hashable {
     for byte in 0..<256 { table[marker.count * 256 + byte] = -1 }
     var accepting = [Bool](repeating: !endsAtMarker, count: marker.count + 1)
     accepting[marker.count] = endsAtMarker
-    return AutomatonDraft(
+    return try AutomatonDraft(
       classes: (UInt8.min...UInt8.max).map { $0 }, classCount: 256, table: table,
       accepting: accepting
-    ).trimmed()
+    ).trimmed(budget: budget, path: path)
   }
 }

@@ -95,6 +95,9 @@ struct ToolGrammar {
       throw .unsupported(
         path: path, construct: keyword, reason: "arguments need one list of properties")
     }
+    if let type = whole["type"], type != "object", type.array?.contains("object") != true {
+      throw .invalid(path: path, construct: "type", expected: "object, for arguments are named")
+    }
     let required = (whole["required"]?.array ?? []).compactMap(\.string)
     let properties = whole["properties"]?.object ?? JSONObject()
     var list = properties.members.map { ($0.key, $0.value, required.contains($0.key)) }
@@ -181,7 +184,7 @@ struct ToolGrammar {
       let content = try compiler.stringContent(restricted, encoding: .plain, path: path)
     else { return builder.leaf(until) }
     guard let closed = try compiler.surround(content, "", close, path: path),
-      let exact = try closed.combined(with: until, path: path)
+      let exact = try closed.combined(with: until, budget: builder.budget, path: path)
     else { throw .unsatisfiable(path: path) }
     return builder.leaf(exact)
   }

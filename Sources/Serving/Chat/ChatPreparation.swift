@@ -24,7 +24,7 @@ extension ChatRequest {
     if format.startsInReasoning {
       request.thinkEnd = try model.text.encode("</think>", addsSpecialTokens: false)
     }
-    request.constraint = try compiledConstraint(model, context.constraints)
+    request.constraint = try await compiledConstraint(model, context.constraints)
     return PreparedGeneration(
       requests: [request], format: format, options: options, promptTexts: [rendered])
   }
@@ -32,16 +32,16 @@ extension ChatRequest {
   /// What the answer must look like: calls that are forced, or the format that was asked for.
   private func compiledConstraint(
     _ model: ServedModel, _ compiler: ConstraintCompiler
-  ) throws(APIError) -> GrammarConstraint? {
+  ) async throws(APIError) -> GrammarConstraint? {
     if toolChoice.isForced {
       if case .named = toolChoice {
-        return try compiler.compile(tools: offeredTools, allowsSeveral: false, model: model)
+        return try await compiler.compile(tools: offeredTools, allowsSeveral: false, model: model)
       }
-      return try compiler.compile(
+      return try await compiler.compile(
         tools: offeredTools, allowsSeveral: allowsParallelCalls, model: model)
     }
     guard let constraint else { return nil }
-    return try compiler.compile(constraint, model: model)
+    return try await compiler.compile(constraint, model: model)
   }
 
   /// Whether the prompt leaves a think block open.

@@ -1,17 +1,21 @@
 import ConstrainedDecoding
+import Dispatch
 import Inference
 import JSONScanning
 import Synchronization
 
-/// Compiles constraints and keeps what was compiled, for the same schema comes again and again.
+/// Compiles constraints and keeps what came of it, for the same schema comes again and again.
+///
+/// Requests compile one at a time on a thread of low priority: those that stream must not wait.
 final class ConstraintCompiler: Sendable {
   private static let capacity = 64
-  private let cache = Mutex<[String: Grammar]>([:])
+  private let cache = Mutex<[String: Result<Grammar, GrammarError>]>([:])
+  private let queue = DispatchQueue(label: "grammars", qos: .utility)
 
   /// The grammar for what a request asks of its answer.
   func compile(
     _ specification: ConstraintSpecification, model: ServedModel
-  ) throws(APIError) -> GrammarConstraint {
+  ) async throws(APIError) -> GrammarConstraint {
     let path: String
     let source: GrammarSource
     switch specification {
@@ -23,39 +27,64 @@ final class ConstraintCompiler: Sendable {
       throw .notImplemented(
         path: "structured_outputs.grammar", reason: "is not offered; use `json` or `regex`.")
     }
-    return try compile(source, key: "\(specification.key)", path: path, model: model)
+    return try await compileInTurn(
+      source, key: "\(specification.key)", path: path, model: model)
   }
 
   /// The grammar for an answer that must call one of `tools`.
   func compile(
     tools: [ChatTool], allowsSeveral: Bool, model: ServedModel
-  ) throws(APIError) -> GrammarConstraint {
+  ) async throws(APIError) -> GrammarConstraint {
     let key = "tools \(allowsSeveral) " + JSONValue.array(tools.map(\.json)).text(.compact)
-    return try compile(
+    return try await compileInTurn(
       .toolCalls(
         tools.map { ConstrainedTool(name: $0.name, parameters: $0.parameters) },
         allowsSeveral: allowsSeveral),
       key: key, path: "tools", model: model)
   }
 
-  /// The grammar for a source, kept under `key`.
+  private func compileInTurn(
+    _ source: GrammarSource, key: String, path: String, model: ServedModel
+  ) async throws(APIError) -> GrammarConstraint {
+    if cache.withLock({ $0[key] }) == nil {
+      await withCheckedContinuation { continuation in
+        queue.async { [self] in
+          _ = result(source, key: key, model: model)
+          continuation.resume()
+        }
+      }
+    }
+    return try compile(source, key: key, path: path, model: model)
+  }
+
+  /// The grammar for a source, kept under `key`; compiled in the calling thread if need be.
   func compile(
     _ source: GrammarSource, key: String, path: String, model: ServedModel
   ) throws(APIError) -> GrammarConstraint {
-    if let grammar = cache.withLock({ $0[key] }) {
-      return GrammarConstraint(grammar, source: source)
-    }
-    let grammar: Grammar
-    do throws(GrammarError) {
-      grammar = try Grammar.compile(source, vocabulary: model.text.vocabulary)
-    } catch {
+    switch result(source, key: key, model: model) {
+    case .success(let grammar): return GrammarConstraint(grammar, source: source)
+    case .failure(let error):
       throw .badField(path: path, reason: "cannot be enforced: \(error).")
     }
+  }
+
+  private func result(
+    _ source: GrammarSource, key: String, model: ServedModel
+  ) -> Result<Grammar, GrammarError> {
+    if let known = cache.withLock({ $0[key] }) { return known }
+    let made: Result<Grammar, GrammarError>
+    do throws(GrammarError) {
+      let grammar = try Grammar.compile(source, vocabulary: model.text.vocabulary)
+      // The first mask is the dearest; computed here, it keeps no step waiting.
+      var mask = TokenMask(vocabularySize: grammar.vocabulary.size)
+      GrammarMatcher(grammar).fill(&mask)
+      made = .success(grammar)
+    } catch { made = .failure(error) }
     cache.withLock { cache in
       if cache.count >= Self.capacity { cache.removeAll() }
-      cache[key] = grammar
+      cache[key] = made
     }
-    return GrammarConstraint(grammar, source: source)
+    return made
   }
 }
 

@@ -87,9 +87,9 @@ struct CompletionsRequest: Sendable {
   /// The engine requests, one per prompt.
   func prepared(
     id: String, model: ServedModel, compiler: ConstraintCompiler
-  ) throws(APIError) -> PreparedGeneration {
+  ) async throws(APIError) -> PreparedGeneration {
     var compiled: GrammarConstraint?
-    if let constraint { compiled = try compiler.compile(constraint, model: model) }
+    if let constraint { compiled = try await compiler.compile(constraint, model: model) }
     var requests: [GenerationRequest] = []
     for (index, prompt) in prompts.enumerated() {
       var request = try options.request(

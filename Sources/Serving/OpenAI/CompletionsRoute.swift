@@ -9,7 +9,7 @@ enum CompletionsRoute {
     let model = try context.servedModel()
     let request = try CompletionsRequest(
       try context.fields(exchange, .completions), model: model, context: context)
-    let prepared = try request.prepared(
+    let prepared = try await request.prepared(
       id: Identifiers.make("cmpl-"), model: model, compiler: context.constraints)
     let writer = CompletionsWriter(request, prepared: prepared, model: model, context: context)
     let run = try context.run(prepared, model)
