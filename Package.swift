@@ -104,8 +104,8 @@ let package = Package(
     .executableTarget(
       name: "step3",
       dependencies: [
-        "ClusterControl", "CommandLineInterface", "Conversion", "CostModel", "Disaggregation",
-        "ImageProcessing", "Inference", "JSONScanning", "KVCaching", "Kernels",
+        "ClusterControl", "CommandLineInterface", "ConstrainedDecoding", "Conversion", "CostModel",
+        "Disaggregation", "ImageProcessing", "Inference", "JSONScanning", "KVCaching", "Kernels",
         "ModelConfiguration", "OutputParsing", "Planning", "Quantization", "Sampling",
         "Scheduling", "Serving", "Simulation", "Step3Model", "Tensors", "Tokenization",
         "UCXTransport",

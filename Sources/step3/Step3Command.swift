@@ -31,6 +31,7 @@ struct Step3Command {
       BenchKernelsCommand.self,
       BenchDecodeCommand.self,
       BenchPrefillCommand.self,
+      BenchMasksCommand.self,
       BenchAFDCommand.self,
       CostCommand.self,
       PlanCommand.self,
