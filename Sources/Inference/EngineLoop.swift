@@ -295,6 +295,9 @@ final class EngineLoop<Executor: StepExecutor & ~Copyable> {
     load.prefixCacheQueriedTokenCount = metrics.queriedTokenCount
     load.prefixCacheHitTokenCount = metrics.hitTokenCount
     load.missingPeers = executor.missingPeers
+    load.expertTokens = executor.expertTokens
+    load.imageQueryCount = images.queryCount
+    load.imageHitCount = images.hitCount
     mailbox.publish(load)
   }
 }

@@ -155,6 +155,11 @@ package struct EngineLoad: Sendable, Equatable {
   package var stepSeconds = 0.0
   /// Peers that hold part of the model and cannot be reached now.
   package var missingPeers: [String] = []
+  /// Tokens by the experts they were sent to.
+  package var expertTokens = ExpertTokens()
+  /// Images looked up among those whose features are kept, and those of them that were found.
+  package var imageQueryCount = 0
+  package var imageHitCount = 0
   /// Steps by their number of tokens: entry i counts those of at most `stepTokenBounds[i]` and of
   /// more than the bound before it, the last entry the rest.
   package private(set) var stepSizes = [Int](repeating: 0, count: stepTokenBounds.count + 1)
@@ -171,4 +176,17 @@ package struct EngineLoad: Sendable, Equatable {
   }
 
   package init() {}
+}
+
+/// How many tokens went to each expert of each layer since the start.
+package struct ExpertTokens: Sendable, Equatable {
+  /// Experts of a layer; 0 for a model without any.
+  package var expertCount = 0
+  /// Tokens, [layers, experts]; zeros for layers without a router.
+  package var counts: [Int] = []
+
+  package init(expertCount: Int = 0, counts: [Int] = []) {
+    self.expertCount = expertCount
+    self.counts = counts
+  }
 }

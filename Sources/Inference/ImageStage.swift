@@ -46,6 +46,9 @@ struct ImageStage {
   /// Whose views are in the tower, in their order.
   private var underway: [[UInt64]] = []
   private var cache: FeatureCache
+  /// Images looked up among the kept ones, and those of them that were there or on their way.
+  private(set) var queryCount = 0
+  private(set) var hitCount = 0
 
   /// A stage that keeps up to `cacheByteCount` bytes of features.
   init(cacheByteCount: Int) { cache = FeatureCache(byteLimit: cacheByteCount) }
@@ -67,6 +70,8 @@ struct ImageStage {
       let digest = placed.image.digest
       let known = cache[digest]
       entry.features.append(known)
+      queryCount += 1
+      if known != nil || jobs[digest] != nil { hitCount += 1 }
       if known == nil, jobs[digest] == nil {
         jobs[digest] = Job(image: placed.image)
         order.append(digest)

@@ -135,6 +135,17 @@ package struct ModelRuntime: ~Copyable {
   /// Peers without which no step can be computed now.
   package var missingPeers: [String] { service?.missingPeers ?? [] }
 
+  /// Tokens by the experts they were sent to, wherever those are computed.
+  package var expertTokens: ExpertTokens {
+    let expertCount = decoder.configuration.expertCount
+    var counts: [Int] = []
+    for index in 0..<step.microBatches.count {
+      let part = step.microBatches[index].expertTokenCounts
+      if counts.isEmpty { counts = part } else { for i in part.indices { counts[i] += part[i] } }
+    }
+    return ExpertTokens(expertCount: expertCount, counts: counts)
+  }
+
   /// In how many micro-batches to compute a step of so many rows.
   func microBatchCount(rowCount: Int) -> Int {
     let most = max(1, min(rowCount, step.microBatches.count))

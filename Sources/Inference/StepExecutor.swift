@@ -26,6 +26,8 @@ package protocol StepExecutor: ~Copyable, SendableMetatype {
   mutating func idle()
   /// Peers without which no step can be computed now.
   var missingPeers: [String] { get }
+  /// Tokens by the experts they were sent to.
+  var expertTokens: ExpertTokens { get }
 
   /// Rows of the vision tower that a view of `side` pixels takes.
   func encodingRowCount(side: Int) -> Int
@@ -44,6 +46,8 @@ extension StepExecutor where Self: ~Copyable {
   package var idleInterval: Duration? { nil }
   /// Nothing to look after.
   package mutating func idle() {}
+  /// There are no experts.
+  package var expertTokens: ExpertTokens { ExpertTokens() }
   /// Needs nobody.
   package var missingPeers: [String] { [] }
 }

@@ -53,7 +53,7 @@ extension TextDecoder {
     between()
     compute.add(batch.attentionProjection, count: valueCount(batch), into: &batch.hidden)
     normalize(weights.postAttentionNorm, &batch)
-    if let router = weights.router { route(router, &batch) }
+    if let router = weights.router { route(router, layer: layer, &batch) }
   }
 
   /// The residual sum after the feed-forward half.

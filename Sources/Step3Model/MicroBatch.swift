@@ -36,6 +36,8 @@ package struct MicroBatch: ~Copyable, Sendable {
   package var normed: Buffer<Float>
   /// Where each token goes in a mixture layer.
   package var routing: Routing
+  /// How many tokens each expert of each layer was chosen for since the start, [layers, E].
+  package internal(set) var expertTokenCounts: [Int]
   /// Result of the feed-forward half, [T, D].
   package var feedForwardOutput: Buffer<Float>
 
@@ -68,6 +70,8 @@ package struct MicroBatch: ~Copyable, Sendable {
     normed = Buffer(count: tokenLimit * width)
     routing = Routing(
       tokenLimit: tokenLimit, expertsPerToken: configuration.expertsPerToken)
+    expertTokenCounts = Array(
+      repeating: 0, count: configuration.layerCount * configuration.expertCount)
     feedForwardOutput = Buffer(count: tokenLimit * width)
     input = LinearInput(
       kernels: compute.kernels, activation: activation, maxTokens: tokenLimit, maxColumns: width)

@@ -33,7 +33,7 @@ extension TextDecoder {
   ///
   /// - Shape: logits [T, E] → experts, weights [T, K].
   /// - Precision: logits from Float32 activations, softmax in Float32 in expert order.
-  func route(_ router: WeightMatrix, _ batch: inout MicroBatch) {
+  func route(_ router: WeightMatrix, layer: Int, _ batch: inout MicroBatch) {
     let tokenCount = batch.tokens.count
     compute.prepare(
       &batch.routerInput, from: batch.normed, rowCount: tokenCount,
@@ -41,6 +41,10 @@ extension TextDecoder {
     compute.linear(router, batch.routerInput, into: &batch.routerLogits)
     for token in 0..<tokenCount {
       select(token, of: &batch.routerLogits, into: &batch.routing)
+    }
+    for choice in 0..<tokenCount * configuration.expertsPerToken {
+      let expert = Int(batch.routing.experts[choice])
+      batch.expertTokenCounts[layer * configuration.expertCount + expert] += 1
     }
   }
 

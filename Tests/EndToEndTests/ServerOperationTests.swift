@@ -106,7 +106,7 @@ import Testing
       }
     }
     #expect(text.contains(#"step3:generation_tokens_total{model_name="moe-f32",engine="0"} 4"#))
-    for family in ["load_progress", "weights_bytes", "rss_bytes"] {
+    for family in ["load_progress", "weights_bytes", "rss_bytes", "expert_tokens_total"] {
       #expect(text.contains("step3:\(family){"), "\(family)")
     }
     for line in text.split(separator: "\n") where !line.hasPrefix("#") {

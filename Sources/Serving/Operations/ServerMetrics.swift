@@ -165,14 +165,14 @@ extension ServerMetrics {
     page.counter("num_preemptions_total", load.preemptionCount)
     page.counter("prefix_cache_queries_total", load.prefixCacheQueriedTokenCount)
     page.counter("prefix_cache_hits_total", load.prefixCacheHitTokenCount)
-    // There is no cache of images yet: nothing is asked of it.
-    page.counter("mm_cache_queries_total", 0)
-    page.counter("mm_cache_hits_total", 0)
+    page.counter("mm_cache_queries_total", load.imageQueryCount)
+    page.counter("mm_cache_hits_total", load.imageHitCount)
     page.histogram(
       "iteration_tokens_total",
       Histogram(
         EngineLoad.stepTokenBounds.map(Double.init), tallies: load.stepSizes,
         sum: Double(load.stepTokenCount)))
+    writeExperts(load.expertTokens, into: &page)
     page.counter("steps_total", load.stepCount)
     page.counter("step_tokens_total", load.stepTokenCount)
     page.gauge("step_seconds_total", load.stepSeconds, type: "counter")
@@ -196,6 +196,21 @@ extension ServerMetrics {
         "cache_config_info", 1,
         more: "block_size=\"\(model.blockSize)\","
           + "num_blocks=\"\(model.cacheCapacityTokens / max(1, model.blockSize))\"")
+    }
+  }
+
+  /// One line an expert, for the layers that have experts.
+  private static func writeExperts(_ tokens: ExpertTokens, into page: inout MetricsPage) {
+    guard tokens.expertCount > 0 else { return }
+    page.begin("expert_tokens_total", type: "counter")
+    for start in stride(from: 0, to: tokens.counts.count, by: tokens.expertCount) {
+      let layer = tokens.counts[start..<start + tokens.expertCount]
+      guard layer.contains(where: { $0 > 0 }) else { continue }
+      for (expert, count) in layer.enumerated() {
+        page.line(
+          "expert_tokens_total", Double(count),
+          more: "layer=\"\(start / tokens.expertCount)\",expert=\"\(expert)\"")
+      }
     }
   }
 
