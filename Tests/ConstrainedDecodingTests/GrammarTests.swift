@@ -90,7 +90,9 @@ struct RegexTests {
 
   @Test(
     "patterns that would take for ever are refused",
-    arguments: ["(a|b)*a(a|b){40}", "(a{1000}){1000}", "((a{0,900}){900}){900}", "(.{0,100}a){0,50}"])
+    arguments: [
+      "(a|b)*a(a|b){40}", "(a{1000}){1000}", "((a{0,900}){900}){900}", "(.{0,100}a){0,50}",
+    ])
   func tooLarge(_ pattern: String) {
     #expect {
       try regex(pattern)

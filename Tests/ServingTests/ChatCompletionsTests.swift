@@ -160,6 +160,10 @@ private func with(_ base: JSONValue, _ more: [(String, JSONValue)]) -> JSONValue
       "tool_choice"
     ),
     (
+      "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"tool_choice\": \"auto\"}",
+      "tool_choice"
+    ),
+    (
       "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"stream_options\": {}}",
       "stream_options"
     ),

@@ -84,6 +84,17 @@ private func get(_ path: String, _ more: String = "") -> String {
     }
   }
 
+  @Test func answersHEADWithoutABodyAndGoesOn() async throws {
+    try await withServer { server, _ in
+      let client = RawClient(port: server.port)
+      let head = get("/now").replacing("GET", with: "HEAD")
+      client.send(head + get("/now", "Connection: close\r\n"))
+      let answers = await client.receiveAll()
+      #expect(answers.split(separator: "Content-Length: 3").count == 3, "\(answers)")
+      #expect(answers.split(separator: "\r\n\r\nHTTP/1.1 200 OK").count == 2, "\(answers)")
+    }
+  }
+
   @Test func streamsWithChunkedFramingAndReusesTheConnection() async throws {
     try await withServer { server, _ in
       let client = RawClient(port: server.port)

@@ -54,7 +54,9 @@ enum ChatTools {
     if let word = value.string {
       switch word {
       case "none": return .none
-      case "auto": return tools.isEmpty ? .none : .auto
+      case "auto":
+        guard !tools.isEmpty else { throw .badField(path: path, reason: "needs `tools`.") }
+        return .auto
       case "required", "any":
         guard !tools.isEmpty else { throw .badField(path: path, reason: "needs `tools`.") }
         return .required

@@ -223,7 +223,13 @@ final class EventConnection {
     unsafe setHeaders(response.headers, on: request)
     let body = unsafe evbuffer_new()
     defer { unsafe evbuffer_free(body) }
-    unsafe evbuffer_add(body, response.body, response.body.count)
+    if unsafe request.pointee.type == EVHTTP_REQ_HEAD {
+      // evhttp would send the body after all, and leave out its length.
+      unsafe evhttp_add_header(
+        evhttp_request_get_output_headers(request), "Content-Length", "\(response.body.count)")
+    } else {
+      unsafe evbuffer_add(body, response.body, response.body.count)
+    }
     release()
     unsafe evhttp_send_reply(
       request, Int32(response.status), reasonPhrase(response.status), body)

@@ -24,6 +24,8 @@ package enum APIError: Error, Equatable, Sendable {
   case wrongMethod(method: String, allowed: [String])
   /// The body is not declared as JSON.
   case notJSON(contentType: String)
+  /// The body is compressed.
+  case encodedBody(coding: String)
   /// This server cannot do it, now or ever.
   case notImplemented(path: String, reason: String)
   /// The model is still loading.
@@ -44,7 +46,7 @@ extension APIError {
     case .unauthorized: 401
     case .unknownModel, .unknownPath, .notStored: 404
     case .wrongMethod: 405
-    case .notJSON: 415
+    case .notJSON, .encodedBody: 415
     case .loading: 503
     case .transport(let status, _): status
     case .internal: 500
@@ -133,6 +135,8 @@ extension APIError {
     case .wrongMethod(let method, let allowed):
       "\(method) is not allowed here; use \(allowed.joined(separator: " or "))."
     case .notJSON(let type): "The body must be application/json, not \(type)."
+    case .encodedBody(let coding):
+      "The body must come as it is, without Content-Encoding, not \(coding)."
     case .notImplemented(let path, let reason): "`\(path)` \(reason)"
     case .loading(let fraction, let left):
       "The model is loading: \(Int(fraction * 100)) % done"

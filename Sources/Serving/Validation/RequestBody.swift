@@ -9,6 +9,9 @@ extension HTTPRequest {
     if let type = header("content-type"), !Self.isJSON(type) {
       throw .notJSON(contentType: String(type.prefix(100)))
     }
+    if let coding = header("content-encoding"), coding.lowercased() != "identity", !coding.isEmpty {
+      throw .encodedBody(coding: String(coding.prefix(100)))
+    }
     let value: JSONValue
     do throws(JSONError) {
       value = try JSONValue(parsing: body, duplicateKeys: .keepLast, depthLimit: 512)
