@@ -65,15 +65,59 @@ package struct StepTimes: Hashable, Sendable {
   package var attention = Duration.zero
   /// Packing, sending and adding up.
   package var exchange = Duration.zero
-  /// Waiting while an FFN node had the work.
+  /// Waiting while an FFN node had work of this process.
   package var imbalance = Duration.zero
-  /// Waiting while messages were on their way.
+  /// Waiting while all of it was on its way.
   package var communication = Duration.zero
   /// Steps.
   package var stepCount = 0
 
+  /// No time at all.
+  package init() {}
+
   /// Waiting of both kinds.
   package var stall: Duration { imbalance + communication }
+}
+
+/// From one time to another.
+package struct TimeSpan: Hashable, Sendable {
+  /// Its beginning.
+  package var began: Duration
+  /// Its end.
+  package var ended: Duration
+
+  /// A span.
+  package init(began: Duration, ended: Duration) {
+    self.began = began
+    self.ended = ended
+  }
+}
+
+extension StepTimes {
+  /// Splits waits, in order and apart, by whether anybody had work meanwhile.
+  package mutating func addWaits(_ waits: [TimeSpan], work: [TimeSpan]) {
+    var busy: [TimeSpan] = []
+    for span in work.sorted(by: { $0.began < $1.began }) where span.began < span.ended {
+      if let last = busy.last, span.began <= last.ended {
+        busy[busy.count - 1].ended = max(last.ended, span.ended)
+      } else {
+        busy.append(span)
+      }
+    }
+    var first = 0
+    for wait in waits {
+      while first < busy.count, busy[first].ended <= wait.began { first += 1 }
+      var index = first
+      var shared = Duration.zero
+      while index < busy.count, busy[index].began < wait.ended {
+        shared += min(busy[index].ended, wait.ended) - max(busy[index].began, wait.began)
+        index += 1
+      }
+      imbalance += shared
+      communication += wait.ended - wait.began - shared
+      wall += wait.ended - wait.began
+    }
+  }
 }
 
 /// Traffic with one node.
@@ -100,7 +144,17 @@ package struct ExchangeStatistics: Sendable {
   package static let recordLimit = 8192
 
   /// Where time went.
-  package private(set) var times = StepTimes()
+  package var times: StepTimes {
+    var times = settled
+    times.addWaits(waits, work: work)
+    return times
+  }
+  /// Without the waits below.
+  private var settled = StepTimes()
+  /// The step's waits, and when nodes had its work: what a node did during a wait is known only
+  /// when the answer of another micro-batch has come.
+  private var waits: [TimeSpan] = []
+  private var work: [TimeSpan] = []
   /// By node.
   package private(set) var traffic: [NodeTraffic]
   /// Links that were lost.
@@ -130,7 +184,9 @@ package struct ExchangeStatistics: Sendable {
 
   /// Forgets times, traffic and exchanges, for measurements.
   package mutating func reset() {
-    times = StepTimes()
+    settled = StepTimes()
+    waits = []
+    work = []
     traffic = traffic.map { _ in NodeTraffic() }
     records = []
     nextRecord = 0
@@ -139,7 +195,10 @@ package struct ExchangeStatistics: Sendable {
   mutating func beginStep(_ number: UInt64, now: Duration) {
     stepNumber = number
     mark = now
-    times.stepCount += 1
+    settled = times
+    waits.removeAll(keepingCapacity: true)
+    work.removeAll(keepingCapacity: true)
+    settled.stepCount += 1
   }
 
   mutating func submitting(layer: Int, slot: Int, now: Duration) {
@@ -183,6 +242,7 @@ package struct ExchangeStatistics: Sendable {
       finished: own(stamps.finished), sent: own(stamps.sent), arrived: arrived, answered: now,
       jobRowCount: Int(header.jobRowCount))
     open[slot].work.append(work)
+    self.work.append(TimeSpan(began: work.received, ended: work.finished))
     traffic[node].answerCount += 1
     traffic[node].receivedByteCount += Int(header.payloadByteCount)
     traffic[node].serviceTime += max(.zero, work.sent - work.received)
@@ -201,10 +261,7 @@ package struct ExchangeStatistics: Sendable {
 
   mutating func complete(slot: Int, now: Duration) {
     open[slot].completed = now
-    let busy = Self.overlap(open[slot].work, open[slot].collecting, now)
-    times.imbalance += busy
-    times.communication += now - mark - busy
-    times.wall += now - mark
+    waits.append(TimeSpan(began: mark, ended: now))
     mark = now
   }
 
@@ -225,22 +282,9 @@ package struct ExchangeStatistics: Sendable {
   }
 
   private mutating func spend(_ part: WritableKeyPath<StepTimes, Duration>, _ now: Duration) {
-    times[keyPath: part] += now - mark
-    times.wall += now - mark
+    settled[keyPath: part] += now - mark
+    settled.wall += now - mark
     mark = now
-  }
-
-  /// How much of a time at least one shard had the work.
-  static func overlap(_ work: [ShardWork], _ began: Duration, _ ended: Duration) -> Duration {
-    let spans = work.map { (max($0.received, began), min($0.finished, ended)) }
-      .filter { $0.0 < $0.1 }.sorted { $0.0 < $1.0 }
-    var total = Duration.zero
-    var reached = began
-    for (from, to) in spans where to > reached {
-      total += to - max(from, reached)
-      reached = to
-    }
-    return total
   }
 }
 
