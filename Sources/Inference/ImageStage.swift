@@ -21,9 +21,6 @@ package struct PlacedFeatures: Sendable {
 /// a piece per step: whoever decodes meanwhile waits for one piece at most. Features are kept by
 /// content for whoever shows the same image again.
 struct ImageStage {
-  /// Rows of the tower that one batch of views may have; a single view may exceed it.
-  static let rowLimit = 4096
-
   /// A request that waits for features.
   private struct Entry {
     let request: Int
@@ -117,7 +114,7 @@ struct ImageStage {
     for digest in order {
       while let job = jobs[digest], job.startedCount < job.image.viewCount {
         rows += executor.encodingRowCount(side: job.image.side(job.startedCount))
-        if !views.isEmpty && rows > Self.rowLimit { return views }
+        if !views.isEmpty && rows > executor.encodingRowLimit { return views }
         views.append(job.image.view(job.startedCount))
         underway.append(digest)
         jobs[digest]?.startedCount += 1

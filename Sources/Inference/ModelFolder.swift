@@ -47,6 +47,15 @@ package struct ModelFolder: Sendable {
     do { for file in files.files { try file.lock() } } catch { throw .weights(.file(error)) }
   }
 
+  /// Bytes of the vision tower's tensors; 0 for a checkpoint that cannot see.
+  package var visionByteCount: Int {
+    guard hasVision else { return 0 }
+    return files.names.reduce(0) { sum, name in
+      WeightNames.visionPrefixes.contains { name.hasPrefix($0) }
+        ? sum + (files[name]?.bytes.byteCount ?? 0) : sum
+    }
+  }
+
   /// Whether the checkpoint can see: its configuration names a tower and its files hold one.
   package var hasVision: Bool {
     configuration.vision != nil && VisionWeightNames.isPresent(in: files)

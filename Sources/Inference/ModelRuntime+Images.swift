@@ -4,6 +4,12 @@ extension ModelRuntime {
   /// Rows that a view of `side` pixels has within the tower.
   package func encodingRowCount(side: Int) -> Int { encoder?.rowCount(side: side) ?? 0 }
 
+  /// So many that a layer of the tower, the smallest piece, costs no more than a prefill chunk.
+  package var encodingRowLimit: Int {
+    guard let encoder else { return 0 }
+    return min(VisionWork.rowLimit, encodingBudget / encoder.layerWorkPerRow)
+  }
+
   /// Takes up a batch of views.
   package mutating func beginEncoding(_ views: [PixelView]) {
     guard let encoder else { preconditionFailure("this model takes no images") }

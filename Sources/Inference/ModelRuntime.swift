@@ -66,11 +66,16 @@ package struct ModelRuntime: ~Copyable {
     let traffic = ModelTraffic(decoder: halves.decoder, feedForward: halves.feedForward)
     // Experts that other processes compute are never read here; streamed ones need not stay.
     let streamedByteCount = options.streamsExperts ? traffic.expertByteCount : 0
+    let textByteCount =
+      makeService == nil ? weightByteCount - streamedByteCount : halves.decoder.weightByteCount
+    let encodingByteCount =
+      folder.hasVision
+      ? VisionWork.scratchByteCount(
+        folder.configuration, activation: activation, rowLimit: VisionWork.rowLimit) : 0
     try MemoryPlan(
-      weightByteCount: makeService == nil
-        ? weightByteCount - streamedByteCount : halves.decoder.weightByteCount,
+      weightByteCount: textByteCount + folder.visionByteCount,
       cacheByteCount: layout.byteCount,
-      scratchByteCount: Self.scratchByteCount(text, options, logitRowLimit)
+      scratchByteCount: Self.scratchByteCount(text, options, logitRowLimit) + encodingByteCount
     ).check()
     if options.locksWeights { try folder.lockWeights() }
     let limits = options.microBatchTokenLimits

@@ -32,6 +32,9 @@ package protocol StepExecutor: ~Copyable, SendableMetatype {
   /// Rows of the vision tower that a view of `side` pixels takes.
   func encodingRowCount(side: Int) -> Int
 
+  /// Rows of the tower that one batch of views may have; a single view may exceed it.
+  var encodingRowLimit: Int { get }
+
   /// Takes up a batch of views; the last one has ended.
   mutating func beginEncoding(_ views: [PixelView])
 

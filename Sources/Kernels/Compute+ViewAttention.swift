@@ -16,9 +16,19 @@ package struct ViewMemory: ~Copyable, Sendable {
     self.blockCount = blockCount
     elementType = activation == .float32 ? .float32 : .bfloat16
     dimension = headDimension + headDimension % 2
-    let byteCount = blockCount * Int(CK_PARTITION) * dimension * elementType.byteWidth
-    keys = Buffer(count: byteCount)
-    values = Buffer(count: byteCount)
+    let byteCount = Self.byteCount(
+      activation: activation, headDimension: headDimension, blockCount: blockCount)
+    keys = Buffer(count: byteCount / 2)
+    values = Buffer(count: byteCount / 2)
+  }
+
+  /// Bytes of the keys and values of `blockCount` blocks.
+  package static func byteCount(
+    activation: ActivationType, headDimension: Int, blockCount: Int
+  ) -> Int {
+    let elementType: KVElementType = activation == .float32 ? .float32 : .bfloat16
+    let dimension = headDimension + headDimension % 2
+    return 2 * blockCount * Int(CK_PARTITION) * dimension * elementType.byteWidth
   }
 
   /// Blocks that a view of `rows` rows takes.

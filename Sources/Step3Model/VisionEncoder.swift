@@ -110,10 +110,14 @@ package struct VisionEncoder: Sendable {
 
   /// Multiply-adds of one layer for a view of `side` pixels.
   package func layerWork(side: Int) -> Int {
-    let c = configuration
     let rows = rowCount(side: side)
-    let weights = 4 * c.hiddenSize * c.hiddenSize + 2 * c.hiddenSize * c.intermediateSize
-    return rows * weights + 2 * rows * rows * c.hiddenSize
+    return rows * layerWorkPerRow + 2 * rows * rows * configuration.hiddenSize
+  }
+
+  /// Multiply-adds of one layer's matrices for one row.
+  package var layerWorkPerRow: Int {
+    let c = configuration
+    return 4 * c.hiddenSize * c.hiddenSize + 2 * c.hiddenSize * c.intermediateSize
   }
 
   /// Multiply-adds of everything for a view of `side` pixels.

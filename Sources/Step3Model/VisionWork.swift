@@ -9,6 +9,9 @@ package struct VisionWork: ~Copyable, Sendable {
   /// Rows that go through a matrix product at a time; bounds the memory of the wide ones.
   static let rowsPerProduct = 512
 
+  /// Rows that whoever makes batches may put into one; bounds the memory of the stream.
+  package static let rowLimit = 4096
+
   private let encoder: VisionEncoder
   private var views: [View] = []
   private var nextLayer = 0

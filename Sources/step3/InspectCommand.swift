@@ -33,6 +33,7 @@ private struct CheckpointReport {
   let activation: ActivationType
   let context: Int
   let cacheByteCount: Int
+  let tower: TowerFacts?
   let warnings: [String]
   let bandwidth: Double
 
@@ -58,6 +59,7 @@ private struct CheckpointReport {
     var loader = ModelLoader(files: folder.files, configuration: text)
     let halves = try loader.load(activation: activation, compute: compute)
     traffic = ModelTraffic(decoder: halves.decoder, feedForward: halves.feedForward)
+    tower = try TowerFacts(folder, activation: activation, compute: compute)
     let absent = text.absentMixtureLayers.map {
       "moe_layers_enum names layer \($0), which the model does not have"
     }
@@ -66,6 +68,11 @@ private struct CheckpointReport {
       MachineLimits.measureRead(
         team: compute.team, byteCount: 256 << 20, repeats: 3
       ).median
+  }
+
+  /// Weights, tower and cache.
+  private var totalByteCount: Int {
+    folder.textByteCount + folder.visionByteCount + cacheByteCount
   }
 
   /// Bytes that a decode step of one sequence reads at the planned context.
@@ -109,9 +116,10 @@ private struct CheckpointReport {
       "bytes_on_disk": .integer(folder.files.byteCount),
       "memory": [
         "context": .integer(context), "weights": .integer(folder.textByteCount),
-        "kv_cache": .integer(cacheByteCount),
-        "total": .integer(folder.textByteCount + cacheByteCount),
+        "kv_cache": .integer(cacheByteCount), "vision_weights": .integer(folder.visionByteCount),
+        "total": .integer(totalByteCount),
       ],
+      "vision": tower?.json ?? .null,
       "decode_roofline": [
         "bytes_per_token": .number(decodeByteCount),
         "read_bandwidth": .number(bandwidth),
@@ -142,12 +150,13 @@ private struct CheckpointReport {
         "  \(pad(entry.type.rawValue, 20))\(entry.tensorCount) tensors, "
           + "\(megabytes(Double(entry.byteCount)))")
     }
-    let total = folder.textByteCount + cacheByteCount
+    lines += tower?.lines ?? []
     lines += [
       "", "memory at a context of \(context) tokens, activations \(activation.rawValue)",
       "  \(pad("weights", 20))\(megabytes(Double(folder.textByteCount)))",
+      "  \(pad("vision weights", 20))\(megabytes(Double(folder.visionByteCount)))",
       "  \(pad("KV cache", 20))\(megabytes(Double(cacheByteCount)))",
-      "  \(pad("together", 20))\(megabytes(Double(total)))",
+      "  \(pad("together", 20))\(megabytes(Double(totalByteCount)))",
       "  \(pad("on disk", 20))\(megabytes(Double(folder.files.byteCount)))", "",
       "decode roofline of this machine at that context",
       "  \(pad("read per token", 20))\(megabytes(decodeByteCount))",

@@ -32,6 +32,7 @@ struct Step3Command {
       BenchDecodeCommand.self,
       BenchPrefillCommand.self,
       BenchMasksCommand.self,
+      BenchVisionCommand.self,
       BenchAFDCommand.self,
       CostCommand.self,
       PlanCommand.self,

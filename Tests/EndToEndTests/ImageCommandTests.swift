@@ -29,6 +29,41 @@ import Testing
   let model = Fixtures.path("tiny/vision-f32")
   let picture = Fixtures.path("tiny/vision-f32/golden/vision/image.png")
 
+  struct Inspection: Decodable {
+    struct Tower: Decodable {
+      struct View: Decodable, Equatable {
+        let name: String
+        let side, rows, tokens: Int
+      }
+      let parameters, bytes, scratch: Int
+      let views: [View]
+    }
+    struct Memory: Decodable {
+      let weights, vision_weights, kv_cache, total: Int
+    }
+    let vision: Tower?
+    let memory: Memory
+  }
+
+  @Test("inspect tells of the tower, and counts it") func inspectsTower() async throws {
+    let result = try await Step3Process.run(["inspect", "--model", model, "--format", "json"])
+    let found = try result.json(Inspection.self)
+    let tower = try #require(found.vision)
+    #expect(
+      tower.views == [
+        Inspection.Tower.View(name: "whole image", side: 52, rows: 173, tokens: 9),
+        Inspection.Tower.View(name: "crop", side: 36, rows: 85, tokens: 4),
+      ])
+    #expect(tower.bytes == 4 * tower.parameters && tower.scratch > 0)
+    #expect(found.memory.vision_weights == tower.bytes)
+    let parts = found.memory.weights + tower.bytes + found.memory.kv_cache
+    #expect(found.memory.total == parts)
+    let text = try await Step3Process.run([
+      "inspect", "--model", Fixtures.path("tiny/moe-f32"), "--format", "json",
+    ])
+    #expect(try text.json(Inspection.self).vision == nil)
+  }
+
   @Test("the pixels of an image of the tower's size are the reference's, and its tokens add up")
   func writesPixels() async throws {
     let folder = try TemporaryFolder()
