@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Writes what training made as the folder that `step3 convert --vision` adds to a model.
 
-    python assemble.py TOWER.pt WORDS.pt FOLDER --gguf MODEL.gguf --tokenizer FOLDER
-    python assemble.py --back DIR FOLDER           TOWER.pt and WORDS.pt from what was written
+    python assemble.py TOWER.pt FOLDER --gguf MODEL.gguf --tokenizer FOLDER
+    python assemble.py --back TOWER.pt FOLDER      the tower from what was written
 
 FOLDER gets model.safetensors (BF16: the tower under Step3's names, the projector, the rows of the
-new tokens in embedding and head, and the low-rank additions) and config.json. Before that, the written tensors are run
-through the layout's formulas, written out once more below, and compared with the tower. What only
-training needs (the code matrix, the table) goes to `weights/training.safetensors` beside this file,
-so that training can go on from what is committed (rounded to BF16, with fresh optimiser state).
+new tokens in embedding and head) and config.json. Before that, the written tensors are run through
+the layout's formulas, written out once more below, and compared with the tower. What only training
+needs (the code matrix) goes to `weights/training.safetensors` beside this file, so that training
+can go on from what is committed (rounded to BF16, with fresh optimiser state).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from scenes import Scenes, code_names, normalised
 from tower import Tower, TowerShape
-from trunk import Trunk, Words
+from words import END, START, Words
 
 TOKENS = ["<im_patch>", "<im_start>", "<im_end>", "<patch_start>", "<patch_end>", "<patch_newline>"]
 
@@ -75,45 +75,40 @@ EXTRA = Path(__file__).parent / "weights" / "training.safetensors"
 
 
 def write_back(folder: Path, target: Path) -> None:
-    """The state dictionaries of training from a written folder."""
+    """The state dictionary of the tower from a written folder."""
     w = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
-    extra = {k: v.float() for k, v in load_file(EXTRA).items()}
     tower = Tower(TowerShape(codes=len(code_names())))
-    tower.restore(w, extra["codes"])
-    adapter = {k: v for k, v in w.items() if k.startswith("adapter.")}
-    target.mkdir(parents=True, exist_ok=True)
-    torch.save(tower.state_dict(), target / "tower.pt")
-    torch.save({"table": extra["table"], **adapter}, target / "words.pt")
+    tower.restore(w, load_file(EXTRA)["codes"].float())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(tower.state_dict(), target)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--back", type=Path, metavar="DIR")
-    parser.add_argument("paths", type=Path, nargs="+", metavar="TOWER.pt WORDS.pt FOLDER")
+    parser.add_argument("--back", type=Path, metavar="TOWER.pt")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="TOWER.pt FOLDER")
     parser.add_argument("--gguf", type=Path)
     parser.add_argument("--tokenizer", type=Path)
     a = parser.parse_args()
     if a.back:
         write_back(a.paths[0], a.back)
         return
-    a.tower, a.words, a.folder = a.paths
+    a.tower, a.folder = a.paths
     if not a.gguf or not a.tokenizer:
         parser.error("--gguf and --tokenizer are needed")
     shape = TowerShape(codes=len(code_names()))
     tower = Tower(shape)
     tower.load_state_dict(torch.load(a.tower))
-    learnt = torch.load(a.words)
-    table = learnt.pop("table")
-    trunk, words = Trunk(a.gguf, torch.float32), Words(a.tokenizer)
+    words = Words(a.gguf, a.tokenizer)
+    table = words.table()
 
-    tensors = {k: v.to(torch.bfloat16) for k, v in tower.export(table[:-2]).items()}
+    tensors = {k: v.to(torch.bfloat16) for k, v in tower.export(table).items()}
     # Rows that only stand for other vectors are a line break's; nothing else is as neutral.
-    line = trunk.embedding[words.ids("\n")[0]]
-    rows = {t: line for t in TOKENS} | {"<im_start>": table[-2], "<im_end>": table[-1]}
-    tensors["model.embed_tokens.weight"] = torch.stack([rows[t] for t in TOKENS]).bfloat16()
-    tensors |= {k: v.to(torch.bfloat16).contiguous() for k, v in learnt.items()}
+    texts = {t: "\n" for t in TOKENS} | {"<im_start>": START, "<im_end>": END}
+    rows = torch.stack([words.vector(texts[t]) for t in TOKENS])
+    tensors["model.embed_tokens.weight"] = rows.bfloat16()
     # The head must never say them: the row of a token that texts do not have.
-    unused = trunk.embedding[words.tokenizer.token_to_id("<gh_stars>")]
+    unused = words.embedding[words.tokenizer.token_to_id("<gh_stars>")]
     tensors["lm_head.weight"] = unused.expand(len(TOKENS), -1).bfloat16().contiguous()
 
     config = {
@@ -122,16 +117,15 @@ def main() -> None:
     }  # fmt: skip
     pixels = normalised(Scenes(shape.image_size, 3).shapes(4).pixels)
     with torch.no_grad():
-        ours = tower(pixels)[0] @ table[:-2]
-        exact = layout_forward(tower.export(table[:-2]), config, pixels)
+        ours = tower(pixels)[0] @ table
+        exact = layout_forward(tower.export(table), config, pixels)
         rounded = layout_forward(tensors, config, pixels)
     far = float((ours - exact).abs().max() / ours.abs().max())
     assert far < 1e-4, f"the layout's formulas give something else: {far}"
     same = F.cosine_similarity(rounded.flatten(1), ours.flatten(1)).min()
     a.folder.mkdir(parents=True, exist_ok=True)
     EXTRA.parent.mkdir(exist_ok=True)
-    training = {"codes": tower.codes.weight.detach(), "table": table}
-    save_file({k: v.bfloat16() for k, v in training.items()}, EXTRA)
+    save_file({"codes": tower.codes.weight.detach().bfloat16()}, EXTRA)
     save_file(tensors, a.folder / "model.safetensors", {"format": "pt"})
     (a.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     assert len(load_file(a.folder / "model.safetensors")) == len(tensors)

@@ -2,7 +2,6 @@
 """Measures what a served model sees: held-out pictures and plain questions through the HTTP API.
 
     python evaluate.py [--url http://localhost:8000/v1] [--each 100] [--misses 5]
-    python evaluate.py --offline FOLDER --gguf MODEL.gguf --tokenizer FOLDER     without a server
 
 Pictures are PNG files of various sizes and shapes, as a person would drop them: every scan of
 scikit-learn's `digits` that training never saw, in several sizes and colours, and printed digits,
@@ -21,12 +20,11 @@ import math
 import random
 import re
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from questions import Asker, plural
-from scenes import COLOURS, COUNTS, DIGITS, KINDS, SHAPES, SLOTS, WORDS, font_files, normalised
+from scenes import COLOURS, COUNTS, DIGITS, KINDS, SHAPES, SLOTS, WORDS, font_files
 
 COLOUR_NAMES = list(COLOURS)
 PLAIN = {
@@ -205,7 +203,8 @@ class Served:
     """A model behind the HTTP API."""
 
     def __init__(self, url: str):
-        
+        from openai import OpenAI
+
         self.client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=120)
         self.model = self.client.models.list().data[0].id
 
@@ -222,78 +221,10 @@ class Served:
         return out
 
 
-class Offline:
-    """The same model in PyTorch: the written tower by the layout's formulas, the text model from
-    its GGUF file. Pictures must be small enough not to be cut (728 pixels)."""
-
-    def __init__(self, folder: Path, gguf: Path, tokenizer: Path):
-        import torch
-        from assemble import layout_forward
-        from safetensors.torch import load_file
-        from trunk import TAIL, USER, Trunk, Words
-
-        self.torch, self.forward = torch, layout_forward
-        self.weights = load_file(folder / "model.safetensors")
-        self.config = json.loads((folder / "config.json").read_text())
-        self.trunk, self.words = Trunk(gguf), Words(tokenizer)
-        own = self.weights["model.embed_tokens.weight"].float()
-        named = dict(zip(self.config["added_tokens"], own))
-        self.marks = named["<im_start>"][None], named["<im_end>"][None]
-        if any(k.startswith("adapter.") for k in self.weights):
-            self.trunk.adapt(self.weights["adapter.0.attn_q.down"].shape[0])
-            for name, mine in self.trunk.adapter_tensors().items():
-                mine.copy_(self.weights[name])
-        system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-        ids = self.words.ids(f"<|im_start|>system\n{system}<|im_end|>\n{USER}")
-        with torch.no_grad():
-            self.start = self.trunk.hidden_states(self.trunk.embedding[ids][None])[1]
-        self.tail = self.trunk.embedding[self.words.ids(TAIL)]
-
-    def perplexities(self, text: str, tokens: int) -> dict[str, float]:
-        """Of plain text in windows of 256 tokens, with the additions and without."""
-        torch, trunk = self.torch, self.trunk
-        ids = torch.tensor(self.words.ids(text)[: tokens // 256 * 256]).view(-1, 256)
-        out, adapter = {}, trunk.adapter
-        for name, used in (("with", adapter), ("without", None)):
-            trunk.adapter, losses = used, []
-            with torch.no_grad():
-                for row in ids[:, None]:
-                    logits = trunk.logits(trunk.hidden_states(trunk.embedding[row])[0][0, :-1])
-                    losses.append(torch.nn.functional.cross_entropy(logits, row[0, 1:]))
-            out[name] = float(torch.stack(losses).mean().exp())
-        trunk.adapter = adapter
-        return out | {"change_percent": 100 * (out["with"] / out["without"] - 1)}
-
-    def image_tokens(self, image: Image.Image):
-        torch = self.torch
-        assert max(image.size) <= 728
-        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
-        side = self.config["vision_config"]["image_size"]
-        pixels = torch.nn.functional.interpolate(
-            normalised(pixels), size=(side, side), mode="bilinear", antialias=True
-        )
-        return self.forward(self.weights, self.config, pixels)[0]
-
-    def answers(self, asked: list[tuple[Image.Image, str, bool]]) -> list[str]:
-        torch, rows = self.torch, []
-        with torch.no_grad():
-            for image, question, image_first in asked:
-                own = torch.cat([self.marks[0], self.image_tokens(image), self.marks[1]])
-                q = self.trunk.embedding[self.words.ids(question)]
-                rows.append(torch.cat([own, q, self.tail] if image_first else [q, own, self.tail]))
-            out = [""] * len(rows)
-            for length in {len(r) for r in rows}:
-                same = [i for i, r in enumerate(rows) if len(r) == length]
-                x = torch.stack([rows[i] for i in same])
-                for i, ids in zip(same, self.trunk.generate(x, self.start, self.words.stop)):
-                    out[i] = self.words.text(ids)
-        return out
-
-
 class Examiner:
     """Asks about groups of pictures and prints the shares of right answers."""
 
-    def __init__(self, subject: Served | Offline, seed: int, misses: int):
+    def __init__(self, subject: Served, seed: int, misses: int):
         self.subject, self.misses = subject, misses
         self.random, self.unseen = random.Random(seed), Asker(seed, unseen=True)
 
@@ -322,20 +253,13 @@ class Examiner:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="http://localhost:8000/v1")
-    parser.add_argument("--offline", type=Path, metavar="FOLDER", help="no server: PyTorch")
-    parser.add_argument("--gguf", type=Path)
-    parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--text", type=Path, help="with --offline: only perplexities of this text")
     parser.add_argument("--each", type=int, default=100, help="questions per group")
     parser.add_argument("--scans", type=int, default=397, help="held-out scans to ask")
     parser.add_argument("--misses", type=int, default=3, help="wrong answers to show per group")
     parser.add_argument("--only", default="", help="groups whose name has this")
     parser.add_argument("--seed", type=int, default=2024)
     a = parser.parse_args()
-    subject = Offline(a.offline, a.gguf, a.tokenizer) if a.offline else Served(a.url)
-    if a.text:
-        print(json.dumps(subject.perplexities(a.text.read_text(), 2048)))
-        return
+    subject = Served(a.url)
     pictures, examiner, n = Pictures(a.seed), Examiner(subject, a.seed, a.misses), a.each
     groups = [("scan fills the picture", pictures.scan, "digit", a.scans),
               ("scan anywhere", lambda: pictures.scan(False), "digit", n)]  # fmt: skip

@@ -24,8 +24,7 @@ written=$root/Tools/checkpoints/smollm2-vision
 export OMP_NUM_THREADS=${THREADS:-1}
 
 cd "$root/Tools/training"
-[ -f "$run/words.pt" ] || "$python" assemble.py --back "$run" "$written"
-nice -n 10 "$python" train_tower.py "$run/tower" --start "$run/tower.pt" --finish "$minutes" \
+[ -f "$run/start.pt" ] || "$python" assemble.py --back "$run/start.pt" "$written"
+nice -n 10 "$python" train_tower.py "$run/tower" --start "$run/start.pt" --finish "$minutes" \
   --threads "$OMP_NUM_THREADS" --mix "${MIX:-40,60,0,0}"
-"$python" assemble.py "$run/tower/tower.pt" "$run/words.pt" "$written" \
-  --gguf "$gguf" --tokenizer "$tokenizer"
+"$python" assemble.py "$run/tower/tower.pt" "$written" --gguf "$gguf" --tokenizer "$tokenizer"

@@ -30,6 +30,7 @@ COLOURS = {
     "gray": [(128, 128, 128), (160, 160, 160), (105, 105, 105), (190, 190, 190)],
 }
 SHAPES = ["circle", "square", "triangle", "star", "heart", "cross"]
+SHAPE_SHARES = torch.tensor([0.22, 0.22, 0.2, 0.14, 0.12, 0.1])
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 COUNTS = ["one", "two", "three", "four", "five", "six"]
 WORDS = [
@@ -41,7 +42,7 @@ WORDS = [
 ]  # fmt: skip
 KINDS = ["digit", "shape", "number", "word"]
 
-# Slots of the caption: image tokens 0..8 say one thing each, in this order.
+# What can be said of a picture, one thing per slot.
 SLOTS = [
     ("kind", KINDS),
     ("count", COUNTS),
@@ -55,10 +56,42 @@ SLOTS = [
 ]
 """What an image token may say. Each has one more code, for "not in this picture"."""
 
+LAYOUT = [
+    "= shows", "count", "colour", "kind",
+    "shape", "digit", "second", "third",
+    "word", "= on", "ground", "= background",
+    "= color", "colour", "= shape", "shape",
+]  # fmt: skip
+"""The image tokens in their order: a slot each, or a word (behind "=") that is always the same, so
+that together they read as a caption: " shows 3 red circle on white background color red shape
+circle". What is said twice is copied more surely."""
+
+CONSTANTS = sorted({t for t in LAYOUT if t.startswith("=")})
+
 
 def code_names() -> list[str]:
     """All codes in order: "slot:value", and "slot:-" for a slot that says nothing."""
-    return [f"{slot}:{v}" for slot, values in SLOTS for v in [*values, "-"]]
+    slots = [f"{slot}:{v}" for slot, values in SLOTS for v in [*values, "-"]]
+    return slots + [f"always:{t[1:]}" for t in CONSTANTS]
+
+
+def one_hot(slots: torch.Tensor) -> torch.Tensor:
+    """Slot values [n, slots] as ideal codes [n, tokens, codes]."""
+    codes = torch.zeros(len(slots), len(LAYOUT), len(code_names()))
+    ranges, names = slot_ranges(), [slot for slot, _ in SLOTS]
+    for token, part in enumerate(LAYOUT):
+        if part in CONSTANTS:
+            codes[:, token, ranges[-1][1] + CONSTANTS.index(part)] = 1
+        else:
+            slot = names.index(part)
+            codes[torch.arange(len(slots)), token, ranges[slot][0] + slots[:, slot]] = 1
+    return codes
+
+
+def slot_tokens() -> list[tuple[int, int]]:
+    """Which image tokens say a slot: (token, slot)."""
+    names = [slot for slot, _ in SLOTS]
+    return [(token, names.index(part)) for token, part in enumerate(LAYOUT) if part in names]
 
 
 def slot_ranges() -> list[tuple[int, int]]:
@@ -328,7 +361,7 @@ class Scenes:
         shear = self.uniform(n, low=-0.25, high=0.25) * turn
         mask = self.place(sprites, half_x, half_y, dx, dy, angle, shear)
         ground, a, ink, b = self.ground_and_ink(n, 0.6)
-        slots = self.labels(n, kind=KINDS.index("digit"), count=0, colour=ink, digit=digit,
+        slots = self.labels(n, kind=KINDS.index("digit"), colour=ink, digit=digit,
                             ground=ground)  # fmt: skip
         cover = (mask > 0.3).long() * (1 + len(SHAPES) + digit)[:, None, None]
         centres = self.centre_cells(n, torch.arange(n), dx, dy)
@@ -337,7 +370,7 @@ class Scenes:
     def shapes(self, n: int) -> Batch:
         """One to six equal shapes of one colour, none touching another."""
         k, s = len(COUNTS), self.size
-        shape = self.integers(len(SHAPES), n)
+        shape = torch.multinomial(SHAPE_SHARES, n, True, generator=self.random)
         count = self.integers(k, n) + 1
         # A grid of cells with room for all; each shape stays in its cell.
         gx, gy = torch.empty(n, dtype=torch.long), torch.empty(n, dtype=torch.long)
@@ -354,7 +387,7 @@ class Scenes:
         cell = torch.minimum(1 / gx, 1 / gy)  # half a cell
         base = cell * self.uniform(n, low=0.45, high=0.78)
         base = torch.where(count == 1, self.uniform(n, low=0.22, high=0.8), base)
-        base = base.clamp(min=0.18, max=0.8)
+        base = base.clamp(min=0.21, max=0.8)
         even = self.chance(n, 0.4)[:, None]
         size = base[:, None] * torch.where(even, 1.0, self.uniform(n, k, low=0.75, high=1.05))
         room_x = (1 / gx[:, None] - 1.25 * size).clamp(min=0)
@@ -363,9 +396,10 @@ class Scenes:
         cy = cy + self.uniform(n, k, low=-1) * room_y
         spin = self.uniform(n, k, low=-math.pi, high=math.pi)
         small = self.uniform(n, k, low=-0.3, high=0.3)
-        # Triangles and stars may point anywhere, the others lean a little.
+        # Some triangles and stars point anywhere, the others lean a little or not at all.
         free = ((shape == 2) | (shape == 3))[:, None]
-        angle = torch.where(self.chance(n, 0.5)[:, None], torch.zeros(n, k),
+        free = free & self.chance(n, 0.3)[:, None]
+        angle = torch.where(self.chance(n, 0.6)[:, None], torch.zeros(n, k),
                             torch.where(free, spin, small))  # fmt: skip
         aspect = torch.exp(self.uniform(n, low=-0.28, high=0.25) * self.chance(n, 0.3))
         inner = torch.where(self.chance(n, 0.06), self.uniform(n, low=0.6, high=0.8), 0.0)

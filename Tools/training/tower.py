@@ -23,14 +23,14 @@ from torch import nn
 class TowerShape:
     """The sizes of a tower, named as in its configuration."""
 
-    image_size: int = 96
+    image_size: int = 64
     patch_size: int = 8
     hidden: int = 128
-    layers: int = 4
+    layers: int = 6
     heads: int = 8
     ffn: int = 384
     output: int = 128
-    stride: int = 2
+    stride: int = 1
     codes: int = 64
 
     @property
@@ -50,6 +50,9 @@ class TowerShape:
 
 POSITION_FREQUENCIES = (2 * math.pi / 26, 2 * math.pi / 13, 2 * math.pi / 8, 2 * math.pi / 5)
 """Radians per patch of the starting position table: four per axis, unique within 12 patches."""
+
+REACHES = ((1.0, 3.5), (2.0, 2.5), (1.0, 3.5), (2.0, 2.5), (3.0, 2.0))
+"""How many patches away the heads of the first layers look at first, and how sharply."""
 
 POSITION_CHANNELS = 4 * len(POSITION_FREQUENCIES)
 
@@ -130,14 +133,13 @@ class Tower(nn.Module):
                 linear.bias.zero_()
             for norm in (block.layer_norm1, block.layer_norm2):
                 norm.weight[content:] = 0.05
-            if i >= 3 or d < p or s.heads != len(directions):
+            if i >= len(REACHES) or d < p or s.heads != len(directions):
                 block.q.weight.mul_(0.5)
                 block.k.weight.mul_(0.5)
                 continue
             block.q.weight.mul_(0.1)
             block.k.weight.mul_(0.1)
-            reach = (1.0, 2.0, 3.0)[i]
-            gain = (3.5, 2.5, 2.0)[i] * d**0.5
+            reach, gain = REACHES[i][0], REACHES[i][1] * d**0.5
             for head, (dy, dx) in enumerate(directions):
                 start = head * d
                 for j in range(p // 2):
