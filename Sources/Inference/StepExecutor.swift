@@ -45,6 +45,9 @@ package protocol StepExecutor: ~Copyable, SendableMetatype {
 extension StepExecutor where Self: ~Copyable {
   /// The calling thread.
   package var team: WorkTeam? { nil }
+  /// As many as the tower's memory is planned for.
+  package var encodingRowLimit: Int { VisionWork.rowLimit }
+
   /// Never.
   package var idleInterval: Duration? { nil }
   /// Nothing to look after.

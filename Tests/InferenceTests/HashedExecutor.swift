@@ -30,7 +30,6 @@ struct HashedExecutor: StepExecutor, ~Copyable {
   }
 
   func encodingRowCount(side: Int) -> Int { side }
-  var encodingRowLimit: Int { 4096 }
   mutating func beginEncoding(_ views: [PixelView]) {}
   mutating func advanceEncoding() -> [VisionFeatures]? { [] }
 
