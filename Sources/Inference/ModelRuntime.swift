@@ -66,16 +66,13 @@ package struct ModelRuntime: ~Copyable {
     let traffic = ModelTraffic(decoder: halves.decoder, feedForward: halves.feedForward)
     // Experts that other processes compute are never read here; streamed ones need not stay.
     let streamedByteCount = options.streamsExperts ? traffic.expertByteCount : 0
-    let textByteCount =
-      makeService == nil ? weightByteCount - streamedByteCount : halves.decoder.weightByteCount
-    let encodingByteCount =
-      folder.hasVision
-      ? VisionWork.scratchByteCount(
-        folder.configuration, activation: activation, rowLimit: VisionWork.rowLimit) : 0
+    let ownByteCount = weightByteCount - streamedByteCount
     try MemoryPlan(
-      weightByteCount: textByteCount + folder.visionByteCount,
+      weightByteCount: folder.visionByteCount
+        + (makeService == nil ? ownByteCount : halves.decoder.weightByteCount),
       cacheByteCount: layout.byteCount,
-      scratchByteCount: Self.scratchByteCount(text, options, logitRowLimit) + encodingByteCount
+      scratchByteCount: Self.scratchByteCount(text, options, logitRowLimit)
+        + Self.encodingByteCount(folder, activation)
     ).check()
     if options.locksWeights { try folder.lockWeights() }
     let limits = options.microBatchTokenLimits
@@ -184,6 +181,15 @@ package struct ModelRuntime: ~Copyable {
       try body(first..<first + count, LogitRows(logits: logitsBuffer.span, width: width))
       first += count
     }
+  }
+
+  /// Bytes that encoding images takes besides the tower.
+  private static func encodingByteCount(
+    _ folder: borrowing ModelFolder, _ activation: ActivationType
+  ) -> Int {
+    guard folder.hasVision else { return 0 }
+    return VisionWork.scratchByteCount(
+      folder.configuration, activation: activation, rowLimit: VisionWork.rowLimit)
   }
 
   /// Bytes of the buffers of one step, generously.
