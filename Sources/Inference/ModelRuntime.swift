@@ -56,7 +56,6 @@ package struct ModelRuntime: ~Copyable {
     let weightByteCount = folder.textByteCount
     let activation = options.resolvedActivation(weightByteCount: weightByteCount)
     let layout = CachePlan(options: options, text: text, activation: activation)
-
     var loader = ModelLoader(files: folder.files, configuration: text)
     let halves: (decoder: TextDecoder, feedForward: [FeedForwardLayer])
     do {
@@ -68,11 +67,10 @@ package struct ModelRuntime: ~Copyable {
     let streamedByteCount = options.streamsExperts ? traffic.expertByteCount : 0
     let ownByteCount = weightByteCount - streamedByteCount
     try MemoryPlan(
-      weightByteCount: folder.visionByteCount
+      weightByteCount: Self.encodingByteCount(folder, activation)
         + (makeService == nil ? ownByteCount : halves.decoder.weightByteCount),
       cacheByteCount: layout.byteCount,
       scratchByteCount: Self.scratchByteCount(text, options, logitRowLimit)
-        + Self.encodingByteCount(folder, activation)
     ).check()
     if options.locksWeights { try folder.lockWeights() }
     let limits = options.microBatchTokenLimits
@@ -183,13 +181,14 @@ package struct ModelRuntime: ~Copyable {
     }
   }
 
-  /// Bytes that encoding images takes besides the tower.
+  /// Bytes of the tower, and what encoding images takes besides.
   private static func encodingByteCount(
     _ folder: borrowing ModelFolder, _ activation: ActivationType
   ) -> Int {
     guard folder.hasVision else { return 0 }
-    return VisionWork.scratchByteCount(
-      folder.configuration, activation: activation, rowLimit: VisionWork.rowLimit)
+    return folder.visionByteCount
+      + VisionWork.scratchByteCount(
+        folder.configuration, activation: activation, rowLimit: VisionWork.rowLimit)
   }
 
   /// Bytes of the buffers of one step, generously.
