@@ -241,7 +241,8 @@ private struct ExchangedExecutor<Half: FeedForward & SendableMetatype & ~Copyabl
   mutating func advanceEncoding() -> [VisionFeatures]? { [] }
 
   mutating func run(
-    _ plan: StepPlan, images: [[PlacedFeatures]], _ body: (Int, Int, Span<Float>) -> Void
+    _ plan: StepPlan, images: [[PlacedFeatures]],
+    _ body: ([LogitPosition], borrowing LogitRows) -> Void
   ) throws(FeedForwardError) {
     world?.beginStep()
     for copy in plan.copies {
@@ -260,16 +261,19 @@ private struct ExchangedExecutor<Half: FeedForward & SendableMetatype & ~Copyabl
       }
     }
     try exchange(&states)
+    var positions: [LogitPosition] = []
+    var logits: [Float] = []
     var row = 0
     for (index, entry) in plan.entries.enumerated() {
       for position in entry.start..<entry.end {
         if entry.logitPositions.contains(position) {
-          let logits = (0..<61).map { Float(Self.mix(states[row] &+ UInt64($0)) >> 40) / 2e6 }
-          body(index, position, logits.span)
+          positions.append(LogitPosition(entry: index, position: position))
+          logits += (0..<61).map { Float(Self.mix(states[row] &+ UInt64($0)) >> 40) / 2e6 }
         }
         row += 1
       }
     }
+    body(positions, LogitRows(logits: logits.span, width: 61))
   }
 
   /// Runs the rows through the feed-forward halves, in micro-batches.
