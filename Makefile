@@ -11,7 +11,7 @@ VISION_MODEL := $(MODEL)-vision
 STEP3 := .build/release/step3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build model vision-model serve serve-vision chat test test-data test-clients test-soak
+.PHONY: help deps build model vision-model serve chat test test-data test-clients test-soak
 .PHONY: lint format bench clean
 
 help:
@@ -34,19 +34,15 @@ build: deps
 model: build
 	Tools/fetch_default_model.sh $(MODEL)
 
-# The same with a small vision tower, so that it reads digits, shapes and a few words.
+# The same text weights with a small vision tower, which tells digits, shapes, colours and counts.
 vision-model: build
 	Tools/fetch_default_model.sh --variant vision $(VISION_MODEL)
 
-serve: model
-	$(STEP3) serve --model $(MODEL) --port 8000
-
-# The model that sees, as far as its card says.
-serve-vision: vision-model
+serve: vision-model
 	$(STEP3) serve --model $(VISION_MODEL) --port 8000
 
-chat: model
-	$(STEP3) chat --model $(MODEL)
+chat: vision-model
+	$(STEP3) chat --model $(VISION_MODEL)
 
 test-data: deps
 	Tools/fetch_test_data.sh

