@@ -49,6 +49,8 @@ struct NamespaceTests {
         .init(id: "f1", role: "ffn", machine: 0),
       ])
     try await cluster.startAll()
+    // One replica is enough to be ready; the cut is to hit the other one.
+    try await cluster.processes["a0"]?.wait { $0.errors.contains("f0 takes part") }
     let expected = try await ColocatedAnswers.shared.answers("moe-f32", length: 400)
     let found = try await cluster.askAll(["a0"], length: 400) {
       try await Task.sleep(for: .milliseconds(150))
