@@ -50,7 +50,9 @@ struct NamespaceTests {
       ])
     try await cluster.startAll()
     // One replica is enough to be ready; the cut is to hit the other one.
-    try await cluster.processes["a0"]?.wait { $0.errors.contains("f0 takes part") }
+    for _ in 0..<200 where !cluster.errors.contains("a0: f0 takes part") {
+      try await Task.sleep(for: .milliseconds(50))
+    }
     let expected = try await ColocatedAnswers.shared.answers("moe-f32", length: 400)
     let found = try await cluster.askAll(["a0"], length: 400) {
       try await Task.sleep(for: .milliseconds(150))
