@@ -30,9 +30,10 @@ enum Authentication {
 
   /// Bytes that nobody can guess.
   static func nonce() -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: 32)
-    let result = unsafe RAND_bytes(&bytes, 32)
-    precondition(result == 1, "the system has no random numbers")
+    // The system's generator: libcrypto's is gone once the process has begun to exit.
+    var bytes: [UInt8] = []
+    var generator = SystemRandomNumberGenerator()
+    for _ in 0..<32 { bytes.append(UInt8.random(in: .min ... .max, using: &generator)) }
     return bytes
   }
 
