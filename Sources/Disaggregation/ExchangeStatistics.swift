@@ -161,17 +161,13 @@ package struct ExchangeStatistics: Sendable {
   package internal(set) var lostLinkCount = 0
   /// Steps that could not be computed.
   package internal(set) var failureCount = 0
-  /// Tokens that chose each expert of each layer since the start, [layer][expert].
-  package private(set) var expertLoad: [[Int]]
   private var records: [ExchangeRecord] = []
   private var nextRecord = 0
   private var open: [ExchangeRecord]
   private var mark = Duration.zero
   private var stepNumber: UInt64 = 0
 
-  init(layerCount: Int, slotCount: Int, nodeCount: Int, expertCount: Int) {
-    expertLoad = Array(
-      repeating: Array(repeating: 0, count: expertCount), count: layerCount)
+  init(slotCount: Int, nodeCount: Int) {
     traffic = Array(repeating: NodeTraffic(), count: nodeCount)
     open = Array(repeating: ExchangeRecord(), count: slotCount)
   }
@@ -209,12 +205,6 @@ package struct ExchangeStatistics: Sendable {
     open[slot].submitting = now
     open[slot].work.removeAll(keepingCapacity: true)
     spend(\.attention, now)
-  }
-
-  mutating func count(_ routing: borrowing Routing, layer: Int, rowCount: Int) {
-    for pair in 0..<rowCount * routing.expertsPerToken {
-      expertLoad[layer][Int(routing.experts[pair])] += 1
-    }
   }
 
   mutating func submitted(layer: Int, slot: Int, tokenCount: Int, now: Duration) {
@@ -298,8 +288,6 @@ package struct ExchangeCounters: Sendable {
   package var lostLinkCount = 0
   /// Steps that could not be computed.
   package var failureCount = 0
-  /// Tokens that chose each expert of each layer, [layer][expert].
-  package var expertLoad: [[Int]] = []
   /// Dispatches sent again.
   package var resendCount = 0
   /// Answers that came too late or twice.

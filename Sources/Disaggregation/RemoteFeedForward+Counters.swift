@@ -15,7 +15,6 @@ extension RemoteFeedForward {
     counters.traffic = statistics.traffic
     counters.lostLinkCount = statistics.lostLinkCount
     counters.failureCount = statistics.failureCount
-    counters.expertLoad = statistics.expertLoad
     counters.resendCount = machine.resendCount
     counters.duplicateCount = machine.duplicateCount
     counters.mapEpoch = options.map.epoch

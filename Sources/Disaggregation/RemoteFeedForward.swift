@@ -176,8 +176,7 @@ package final class RemoteFeedForward<T: Transport> {
           tokenLimit: context.tokenLimit, compute: context.compute))
     }
     statistics = ExchangeStatistics(
-      layerCount: context.layers.count, slotCount: context.microBatchLimit,
-      nodeCount: options.nodes.count, expertCount: context.configuration.expertCount)
+      slotCount: context.microBatchLimit, nodeCount: options.nodes.count)
     hub.poll()
     context.compute.team.callBetweenChunks { [hub] in hub.pollWhileComputing() }
   }
@@ -492,9 +491,6 @@ extension RemoteFeedForward: FeedForwardService {
     let (slot, index) = (microBatch.index, layer.value)
     precondition(outgoing[slot] == nil, "micro-batch \(slot) is under way")
     statistics.submitting(layer: index, slot: slot, now: transport.now)
-    if context.configuration.isMixtureLayer[index] {
-      statistics.count(microBatch.routing, layer: index, rowCount: microBatch.tokens.count)
-    }
     pump()
     outgoing[slot] = Outgoing(
       layer: index, tokenCount: microBatch.tokens.count, isPrefill: microBatch.isPrefill,

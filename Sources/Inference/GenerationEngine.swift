@@ -189,4 +189,12 @@ package struct ExpertTokens: Sendable, Equatable {
     self.expertCount = expertCount
     self.counts = counts
   }
+
+  /// Tokens by expert, all layers together, [expertCount]; zeros before the first step.
+  package func ofAllLayers(expertCount: Int) -> [Int] {
+    var sum = Array(repeating: 0, count: expertCount)
+    guard expertCount > 0 else { return sum }
+    for (place, count) in counts.enumerated() { sum[place % expertCount] += count }
+    return sum
+  }
 }

@@ -29,6 +29,11 @@ package struct SwiGLU: Sendable {
     for matrix in [gateProjection, upProjection, downProjection] { matrix.values.readAhead() }
   }
 
+  /// Reads the matrices' pages from their file, so that the first product need not wait.
+  package func read() {
+    for matrix in [gateProjection, upProjection, downProjection] { matrix.values.touch() }
+  }
+
   /// F.
   package var width: Int { gateProjection.rows }
 

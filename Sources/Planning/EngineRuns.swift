@@ -63,7 +63,7 @@ package struct EngineRun: Sendable {
         add(
           "prefill, \(tokens) tokens",
           .prompt(tokens: tokens, chunk: Int(row["chunk"]?.number ?? 512)), try number("seconds"))
-      case "Rm":
+      case "R1", "Rm":
         // A delay put in on purpose is no property of this machine.
         guard try number("delay_us") == 0 else { continue }
         let batch = Int(try number("batch"))

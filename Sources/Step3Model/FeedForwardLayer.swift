@@ -56,14 +56,10 @@ extension FeedForwardLayer {
 }
 
 extension FeedForwardLayer {
-  /// Reads the weights of some routed experts from the checkpoint.
-  package func readAhead(experts: [Int]) {
+  /// Reads the weights of some routed experts from the checkpoint, and returns when they are there.
+  package func read(experts: [Int]) {
     guard case .mixture(let mixture) = self else { return }
-    for expert in experts {
-      mixture.experts[expert].gateProjection.readAhead()
-      mixture.experts[expert].upProjection.readAhead()
-      mixture.experts[expert].downProjection.readAhead()
-    }
+    for expert in experts { mixture.experts[expert].read() }
   }
 }
 

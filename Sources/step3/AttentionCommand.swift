@@ -51,7 +51,9 @@ struct AttentionCommand: Command {
     settings.clusterStatus = {
       var reports = JSONObject()
       for (id, report) in board.reports { reports[id] = report }
-      return maps.members + exchange.members + [("ffn", .object(reports))]
+      let load = engine.load.expertTokens.ofAllLayers(expertCount: setup.expertCount)
+      return maps.members + exchange.members
+        + [("load", .array(load.map { .integer($0) })), ("ffn", .object(reports))]
     }
     settings.clusterMetrics = { exchange.metrics(board.reports) }
     var http = try ServeFlags.httpOptions(arguments)

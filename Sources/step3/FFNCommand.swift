@@ -102,7 +102,7 @@ struct FFNCommand: Command {
     let node = try FFNWorker(
       model: context, map: setup.layout.map, shard: shard, options: worker,
       transport: transport, control: control,
-      prepare: readAhead(context.layers, held: setup.layout.map.parts[shard]))
+      prepare: readExperts(context.layers, held: setup.layout.map.parts[shard]))
     log.info("\(name) serves shard \(shard) at \(setup.node.address)")
     var drainedAt: ContinuousClock.Instant?
     let began = ContinuousClock.now
@@ -126,14 +126,14 @@ struct FFNCommand: Command {
 
 extension FFNCommand {
   /// Reads the experts that a node does not hold already on a thread of its own.
-  private static func readAhead(
+  private static func readExperts(
     _ layers: [FeedForwardLayer], held: ShardPart
   ) -> ExpertPreparation {
     { part, flag in
       let known = Set(held.experts.joined())
       let experts = part.experts.joined().filter { !known.contains($0) }
       let thread = Thread {
-        for layer in layers { layer.readAhead(experts: experts) }
+        for layer in layers { layer.read(experts: experts) }
         flag.set()
       }
       thread.name = "experts"

@@ -68,21 +68,11 @@ final class ExchangeDesk: Sendable {
 
   func note(_ counters: ExchangeCounters) { state.withLock { $0 = counters } }
 
-  /// Tokens that chose each expert, of all layers together.
-  private static func load(_ counters: ExchangeCounters) -> [Int] {
-    var sum = counters.expertLoad.first ?? []
-    for layer in counters.expertLoad.dropFirst() {
-      for expert in layer.indices { sum[expert] += layer[expert] }
-    }
-    return sum
-  }
-
   /// For `/cluster/status`.
   var members: [(String, JSONValue)] {
     guard let counters = state.withLock({ $0 }) else { return [] }
     let times = counters.times
     return [
-      ("load", .array(Self.load(counters).map { .integer($0) })),
       (
         "exchange",
         [
@@ -108,11 +98,6 @@ final class ExchangeDesk: Sendable {
       ("attention", times.attention), ("exchange", times.exchange),
       ("imbalance", times.imbalance), ("communication", times.communication),
     ]
-    let load = counters.expertLoad.enumerated().flatMap { layer, experts in
-      experts.enumerated().filter { $1 > 0 }.map { expert, count in
-        ClusterMetric.Sample("layer=\"\(layer)\",expert=\"\(expert)\"", Double(count))
-      }
-    }
     return [
       ClusterMetric("afd_steps_total", "counter", [.init("", Double(times.stepCount))]),
       ClusterMetric("afd_wall_seconds_total", "counter", [.init("", times.wall.seconds)]),
@@ -128,7 +113,6 @@ final class ExchangeDesk: Sendable {
       ClusterMetric(
         "afd_dropped_answers_total", "counter", [.init("", Double(counters.duplicateCount))]),
       ClusterMetric("afd_expert_map_epoch", "gauge", [.init("", Double(counters.mapEpoch))]),
-      ClusterMetric("afd_expert_tokens_total", "counter", load),
     ]
   }
 

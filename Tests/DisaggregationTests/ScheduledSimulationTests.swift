@@ -319,6 +319,7 @@ private struct ExchangedExecutor<Half: FeedForward & SendableMetatype & ~Copyabl
         // Low experts more often, so that balancing has something to do.
         let expert = (first * first / expertCount + choice) % expertCount
         batches[m].batch.routing.experts[place * topK + choice] = Int32(expert)
+        world?.count(expert: expert)
         batches[m].batch.routing.weights[place * topK + choice] = 0.5 / Float(1 + choice)
       }
     }

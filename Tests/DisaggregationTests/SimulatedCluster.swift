@@ -17,10 +17,13 @@ final class SimulatedCluster {
   private let board: PeerBoard
   private var workers: [String: FFNWorker<SimulatedTransport>] = [:]
   private var stepCount = 0
+  /// Tokens that chose each expert.
+  private var expertLoad: [Int]
   private let changeEvery: Int
 
   init(seed: UInt64, model: TinyModel) throws {
     self.model = model
+    expertLoad = Array(repeating: 0, count: model.configuration.expertCount)
     var faults = SimulatedFaults()
     let dice = SimulatedNetwork(seed: seed &+ 1000, faults: faults)
     faults.lossPerMille = [0, 0, 1, 5][dice.random(in: 0..<4)]
@@ -137,14 +140,14 @@ final class SimulatedCluster {
     if workers[node.id] == nil { try? start(node) }
   }
 
+  /// A token was sent to an expert.
+  func count(expert: Int) { expertLoad[expert] += 1 }
+
   /// What the engine's executor does before a step: waits a little for peers, as clients would.
   func beginStep() {
     stepCount += 1
     if stepCount % changeEvery == 0, desk.proposed == nil {
-      var load = [Int](repeating: 0, count: model.configuration.expertCount)
-      for layer in remote.statistics.expertLoad {
-        for (expert, count) in layer.enumerated() { load[expert] += count }
-      }
+      var load = expertLoad
       // The latest load counts; a map that is better by the whole would soon be the last one.
       load.swapAt(0, stepCount % load.count)
       if let map = desk.current.balanced(load: load) { _ = desk.propose(map) }

@@ -84,7 +84,7 @@ struct ClusterChangeTests {
     let parts = try await cluster.metrics("a0", "afd_seconds_total")
     #expect(parts.count == 4)
     #expect(wall > 0 && abs(parts.reduce(0, +) - wall) < 1e-6 * wall)
-    #expect(try await cluster.metrics("a0", "afd_expert_tokens_total").count > 6)
+    #expect(try await cluster.metrics("a0", "expert_tokens_total").count > 6)
     let top = try Step3Process(["cluster", "top", "--cluster", cluster.file, "--count", "1"])
     let text = try await top.result().output
     for word in ["imbalance", "on the way", "rows/job"] { #expect(text.contains(word), "\(text)") }

@@ -88,6 +88,8 @@ struct CalibrationTests {
       {"benchmark": "bench decode", "rows": [
         {"name": "decode", "context": 512, "batch": 4, "seconds_per_step": 0.02},
         {"name": "prefill", "tokens": 512, "seconds": 0.5},
+        {"name": "R1", "delay_us": 0, "micro_batches": 1, "batch": 6, "context": 64,
+         "seconds_per_step": 0.02},
         {"name": "Rm", "delay_us": 0, "micro_batches": 3, "batch": 6, "context": 64,
          "seconds_per_step": 0.01},
         {"name": "Rm", "delay_us": 100, "micro_batches": 3, "batch": 6, "context": 64,
@@ -95,7 +97,7 @@ struct CalibrationTests {
       """
     let runs = try EngineRun.runs(
       parsing: Array(text.utf8), file: "runs.json", weightByteCount: 2, kvByteCount: 2)
-    #expect(runs.count == 3)
+    #expect(runs.count == 4)
     #expect(runs[0].label == "decode, batch 4, context 512, 16-bit")
     let probe = MachineProbe(
       name: "here", memoryByteCount: 16e9, bandwidth: 32e9, bf16Peak: 450e9, int8Peak: nil,
@@ -111,7 +113,7 @@ struct CalibrationTests {
     #expect(probe.hardware(efficiency: impossible).doubts.count == 2)
     #expect(probe.hardware(efficiency: read.measured).doubts.count == 1)
     let report = try EngineComparison(model: architecture(), hardware: read).report(runs)
-    #expect(report.notes[0].hasPrefix("3 configurations"))
+    #expect(report.notes[0].hasPrefix("4 configurations"))
     #expect(throws: CostModelError.self) {
       try EngineRun.runs(
         parsing: Array("{\"rows\": []}".utf8), file: "runs.json", weightByteCount: 2,
