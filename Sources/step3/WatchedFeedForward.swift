@@ -82,7 +82,7 @@ final class ExchangeDesk: Sendable {
           "imbalance": .number(times.imbalance.seconds),
           "communication": .number(times.communication.seconds),
         ]
-      ),
+      )
     ]
   }
 
