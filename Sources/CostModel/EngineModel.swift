@@ -48,9 +48,11 @@ package struct EngineModel: Sendable {
 
   private static let smoothing = 3.0
 
-  private func products(_ parameters: Double, _ activeParameters: Double, rows: Double) -> Double {
+  private func products(
+    _ parameters: Double, _ activeParameters: Double, rows: Double, bandwidth: Double
+  ) -> Double {
     smoothMaximum(
-      parameters * weightByteCount / (hardware.bandwidth * (efficiency.linearBandwidth ?? 0.85)),
+      parameters * weightByteCount / (bandwidth * (efficiency.linearBandwidth ?? 0.85)),
       2 * activeParameters * rows / (hardware.bf16Peak * (efficiency.linearFlops ?? 0.5)),
       exponent: Self.smoothing)
   }
@@ -59,31 +61,30 @@ package struct EngineModel: Sendable {
   package func seconds(_ step: Step) -> Double {
     let layers = model.layerClasses.reduce(0) { sum, layer in
       sum + Double(layer.layerCount)
-        * (attention(layer.attention, step) + feedForward(layer.feedForward, step, shards: 1))
+        * halves(layer, attending: step, feeding: step, shards: 1, hardware.bandwidth).sum
     }
     return layers + outside(step)
   }
 
-  /// Attention and feed-forward on nodes like this machine, tokens in micro-batches between them.
+  /// Attention and feed-forward on nodes of this entry's cores, all on one machine, tokens in
+  /// micro-batches between them.
   package struct Split: Equatable, Sendable {
     /// Attention nodes, feed-forward nodes, and micro-batches in flight.
     package var attention: Int
     package var feedForward: Int
     package var microBatches: Int
-    /// Seconds one way, latency and bytes together.
-    package var transfer: Double
 
-    /// A split; nodes on one machine have no transfer to speak of.
-    package init(attention: Int, feedForward: Int, microBatches: Int, transfer: Double = 0) {
+    /// A split.
+    package init(attention: Int, feedForward: Int, microBatches: Int) {
       self.attention = attention
       self.feedForward = feedForward
       self.microBatches = microBatches
-      self.transfer = transfer
     }
   }
 
   /// Seconds of one step in the steady state: per layer the busiest side, or one micro-batch's way
-  /// through both sides and back where that is longer.
+  /// through both sides and back where that is longer. While both sides work they share the
+  /// machine's bandwidth; the longer side is alone for the rest of its time.
   package func seconds(_ step: Step, split: Split) -> Double {
     let m = Double(split.microBatches)
     func share(_ parts: Double) -> Step {
@@ -92,16 +93,47 @@ package struct EngineModel: Sendable {
         logitRows: step.logitRows / Double(split.attention))
     }
     let attending = share(m * Double(split.attention))
+    let part = min(
+      hardware.bandwidth,
+      (efficiency.machineBandwidth ?? .infinity) / Double(split.attention + split.feedForward))
     let layers = model.layerClasses.reduce(0.0) { sum, layer in
-      let a = attention(layer.attention, attending)
-      let f = feedForward(layer.feedForward, share(m), shards: split.feedForward)
-      return sum + Double(layer.layerCount) * max(m * a, m * f, a + f + 2 * split.transfer)
+      func halves(_ bandwidth: Double) -> Halves {
+        self.halves(
+          layer, attending: attending, feeding: share(m), shards: split.feedForward, bandwidth)
+      }
+      let alone = halves(hardware.bandwidth)
+      let beside = halves(part)
+      let isAttentionLonger = beside.attention > beside.feedForward
+      let shorter = min(beside.attention, beside.feedForward)
+      let longer = max(beside.attention, beside.feedForward)
+      let rest =
+        (1 - shorter / longer) * (isAttentionLonger ? alone.attention : alone.feedForward)
+      let wayThrough = alone.sum + 2 * (efficiency.exchange ?? 0)
+      return sum + Double(layer.layerCount) * max(m * (shorter + rest), wayThrough)
     }
     return layers + outside(attending)
   }
 
+  /// Seconds of a layer's two halves.
+  private struct Halves {
+    let attention: Double
+    let feedForward: Double
+
+    var sum: Double { attention + feedForward }
+  }
+
+  private func halves(
+    _ layer: LayerClass, attending: Step, feeding: Step, shards: Int, _ bandwidth: Double
+  ) -> Halves {
+    Halves(
+      attention: attention(layer.attention, attending, bandwidth),
+      feedForward: feedForward(layer.feedForward, feeding, shards: shards, bandwidth))
+  }
+
   /// Seconds of a layer's attention half.
-  private func attention(_ attention: AttentionGroup, _ step: Step) -> Double {
+  private func attention(
+    _ attention: AttentionGroup, _ step: Step, _ bandwidth: Double
+  ) -> Double {
     let rows = step.sequences * step.newTokens
     // New tokens see each other causally: half of themselves on average.
     let visible = attention.attendedTokens(context: step.context + (step.newTokens + 1) / 2)
@@ -110,26 +142,34 @@ package struct EngineModel: Sendable {
       * attention.shape.storedElementCount * kvByteCount
     let flops = rows * visible * attention.shape.coreFlops(.exact)
     let core = smoothMaximum(
-      bytes / (hardware.bandwidth * (efficiency.attentionBandwidth ?? 0.7)),
+      bytes / (bandwidth * (efficiency.attentionBandwidth ?? 0.7)),
       flops / (hardware.bf16Peak * (efficiency.attentionFlops ?? 0.3)),
       exponent: Self.smoothing)
     let linear = attention.shape.linearParameterCount(hidden: model.hiddenDimension)
-    return core + products(linear, linear, rows: rows) + (efficiency.attentionOverhead ?? 0)
+    return core + products(linear, linear, rows: rows, bandwidth: bandwidth)
+      + (efficiency.attentionOverhead ?? 0)
   }
 
   /// Seconds of a layer's feed-forward half on one of `shards` nodes that hold it together.
-  private func feedForward(_ group: FeedForwardGroup, _ step: Step, shards: Int) -> Double {
+  private func feedForward(
+    _ group: FeedForwardGroup, _ step: Step, shards: Int, _ bandwidth: Double
+  ) -> Double {
     let rows = step.sequences * step.newTokens
     let parts = Double(shards)
+    let experts =
+      group.isMoE
+      ? expectedExpertsTouched(expertCount: group.expertCount, topK: group.topK, tokens: rows) : 0
     return products(
       group.touchedParameterCount(hidden: model.hiddenDimension, tokens: rows) / parts,
-      group.activeParameterCount(hidden: model.hiddenDimension) / parts, rows: rows)
-      + (efficiency.feedForwardOverhead ?? 0)
+      group.activeParameterCount(hidden: model.hiddenDimension) / parts, rows: rows,
+      bandwidth: bandwidth)
+      + (efficiency.feedForwardOverhead ?? 0) + experts / parts * (efficiency.expertOverhead ?? 0)
   }
 
   /// Seconds of what no layer does: the output head and a fixed part.
   private func outside(_ step: Step) -> Double {
     let head = Double(model.vocabularySize * model.hiddenDimension)
-    return (efficiency.head ?? 0) + products(head, head, rows: step.logitRows)
+    return (efficiency.head ?? 0)
+      + products(head, head, rows: step.logitRows, bandwidth: hardware.bandwidth)
   }
 }

@@ -47,8 +47,15 @@ package struct MeasuredEfficiency: Equatable, Sendable {
   /// Seconds per attention layer and per feed-forward layer besides bytes and FLOPs.
   package let attentionOverhead: Double?
   package let feedForwardOverhead: Double?
+  /// Seconds per expert that any token chose, besides its bytes and FLOPs.
+  package let expertOverhead: Double?
   /// Seconds per step outside the layers.
   package let head: Double?
+  /// Seconds that activations take one way between an attention and an FFN node of this machine.
+  package let exchange: Double?
+  /// Bytes per second that all cores read together, where the entry is of fewer of them: nodes on
+  /// one machine share it.
+  package let machineBandwidth: Double?
 }
 
 /// One device: dense peaks, bandwidth, capacity, links, price. Units are SI: bytes, FLOP/s, USD/h.
@@ -238,18 +245,21 @@ extension MeasuredEfficiency {
   /// Shares and seconds that were measured or fitted; nil leaves a figure to its default.
   package init(
     attentionBandwidth: Double?, attentionFlops: Double?, linearBandwidth: Double?,
-    linearFlops: Double?, overheadPerHalfLayer: Double?, head: Double?
+    linearFlops: Double?, overheadPerHalfLayer: Double?, head: Double?,
+    expertOverhead: Double? = nil, exchange: Double? = nil, machineBandwidth: Double? = nil
   ) {
     self.init(
       attentionBandwidth: attentionBandwidth, attentionFlops: attentionFlops,
       linearBandwidth: linearBandwidth, linearFlops: linearFlops,
       attentionOverhead: overheadPerHalfLayer, feedForwardOverhead: overheadPerHalfLayer,
-      head: head)
+      expertOverhead: expertOverhead, head: head, exchange: exchange,
+      machineBandwidth: machineBandwidth)
   }
 
   private static let keys = [
     "attentionBandwidth", "attentionFlops", "linearBandwidth", "linearFlops",
     "attentionOverheadMicroseconds", "feedForwardOverheadMicroseconds", "headMilliseconds",
+    "expertOverheadMicroseconds", "exchangeMicroseconds", "machineBandwidthGBs",
   ]
 
   init(_ value: JSONValue, file: String, place: String) throws(CostModelError) {
@@ -272,6 +282,9 @@ extension MeasuredEfficiency {
     attentionOverhead = try duration("attentionOverheadMicroseconds", 1e-6)
     feedForwardOverhead = try duration("feedForwardOverheadMicroseconds", 1e-6)
     head = try duration("headMilliseconds", 1e-3)
+    expertOverhead = try duration("expertOverheadMicroseconds", 1e-6)
+    exchange = try duration("exchangeMicroseconds", 1e-6)
+    machineBandwidth = try node.optionalPositiveNumber("machineBandwidthGBs").map { $0 * 1e9 }
   }
 
   var document: JSONValue {
@@ -283,6 +296,9 @@ extension MeasuredEfficiency {
       ("attentionOverheadMicroseconds", attentionOverhead.map { .finite($0 * 1e6) }),
       ("feedForwardOverheadMicroseconds", feedForwardOverhead.map { .finite($0 * 1e6) }),
       ("headMilliseconds", head.map { .finite($0 * 1e3) }),
+      ("expertOverheadMicroseconds", expertOverhead.map { .finite($0 * 1e6) }),
+      ("exchangeMicroseconds", exchange.map { .finite($0 * 1e6) }),
+      ("machineBandwidthGBs", machineBandwidth.map { .finite($0 / 1e9) }),
     ])
   }
 }

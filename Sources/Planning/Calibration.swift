@@ -7,6 +7,8 @@ package struct MachineProbe: Sendable {
   package var memoryByteCount: Double
   /// Bytes per second read from memory, and operations per second by instruction.
   package var bandwidth: Double
+  /// Bytes per second of all cores together, where the other figures are of fewer threads.
+  package var machineBandwidth: Double?
   package var bf16Peak: Double
   package var int8Peak: Double?
   /// Bytes per second of the network, and whether that was measured.
@@ -23,13 +25,15 @@ package struct MachineProbe: Sendable {
 
   /// A probe's figures.
   package init(
-    name: String, memoryByteCount: Double, bandwidth: Double, bf16Peak: Double, int8Peak: Double?,
+    name: String, memoryByteCount: Double, bandwidth: Double, machineBandwidth: Double? = nil,
+    bf16Peak: Double, int8Peak: Double?,
     nicBandwidth: Double, isNICMeasured: Bool, linearBandwidth: Double, linearFlops: Double,
     attentionBandwidth: Double, attentionFlops: Double, price: Double?, date: String
   ) {
     self.name = name
     self.memoryByteCount = memoryByteCount
     self.bandwidth = bandwidth
+    self.machineBandwidth = machineBandwidth
     self.bf16Peak = bf16Peak
     self.int8Peak = int8Peak
     self.nicBandwidth = nicBandwidth
@@ -65,7 +69,7 @@ package struct MachineProbe: Sendable {
         ?? MeasuredEfficiency(
           attentionBandwidth: attentionBandwidth, attentionFlops: attentionFlops,
           linearBandwidth: linearBandwidth, linearFlops: linearFlops, overheadPerHalfLayer: 0,
-          head: 0))
+          head: 0, machineBandwidth: machineBandwidth))
   }
 }
 
@@ -76,7 +80,7 @@ package enum Calibration {
 
   /// Efficiencies with which the runs are predicted best, starting from what kernels reached.
   ///
-  /// A pattern search on the logarithms: five numbers, each moved up and down by a shrinking
+  /// A pattern search on the logarithms: seven numbers, each moved up and down by a shrinking
   /// factor while that lowers the squared log error, with a mild pull towards the start so that
   /// what the runs do not touch stays where the kernels were measured.
   package static func fit(
@@ -87,11 +91,18 @@ package enum Calibration {
     let origin = [
       start.attentionBandwidth ?? 0.7, start.attentionFlops ?? 0.3, start.linearBandwidth ?? 0.85,
       start.linearFlops ?? 0.5, max(start.attentionOverhead ?? 0, 2e-6),
+      start.exchange ?? 1e-5, start.expertOverhead ?? 1e-5,
     ]
+    let hasSplits = runs.contains { run in
+      if case .split = run.kind { return true }
+      return false
+    }
     func efficiency(_ values: [Double]) -> MeasuredEfficiency {
       MeasuredEfficiency(
         attentionBandwidth: values[0], attentionFlops: values[1], linearBandwidth: values[2],
-        linearFlops: values[3], overheadPerHalfLayer: values[4] / 2, head: values[4])
+        linearFlops: values[3], overheadPerHalfLayer: values[4] / 2, head: values[4],
+        expertOverhead: values[6], exchange: hasSplits ? values[5] : start.exchange,
+        machineBandwidth: start.machineBandwidth)
     }
     func loss(_ values: [Double]) throws(CostModelError) -> Double {
       var sum = 0.0

@@ -8,7 +8,7 @@ package struct EngineRun: Sendable {
     case step(EngineModel.Step)
     /// A prompt of so many tokens, in chunks.
     case prompt(tokens: Int, chunk: Int)
-    /// A step of attention and FFN nodes like this machine.
+    /// A step of attention and FFN nodes on cores of one machine.
     case split(EngineModel.Step, EngineModel.Split)
   }
 

@@ -22,7 +22,7 @@ struct BenchCalibrateCommand: Command {
       .byteCount("memory", default: "256MiB", help: "memory to read, far more than the caches"),
       .string(
         "runs", "FILE", repeated: true,
-        help: "results of bench decode and prefill --json to fit the efficiencies to"),
+        help: "results of bench decode, prefill or afd --json to fit the efficiencies to"),
       .string("model-spec", "FILE", help: "the checkpoint of the runs"),
       .number("weight-bytes", "X", default: 2, help: "bytes per weight in the runs"),
       .number("kv-bytes", "X", default: 2, help: "bytes per cached element in the runs"),
@@ -30,7 +30,8 @@ struct BenchCalibrateCommand: Command {
     discussion: """
       Bandwidth, peaks and the shares that the kernels reach are measured here. With --runs the
       shares are fitted to measured runs of a model instead: a few of different batch and context
-      are enough to predict the others (bench predict).
+      are enough to predict the others (bench predict). Runs of bench afd, whose sides have a core
+      each, need an entry of their own: calibrate with --threads 1.
       """)
 
   static func run(_ arguments: ParsedArguments) throws {
@@ -78,7 +79,8 @@ struct BenchCalibrateCommand: Command {
     return MachineProbe(
       name: arguments.string("name"),
       memoryByteCount: Double(ProcessInfo.processInfo.physicalMemory),
-      bandwidth: limits.read.median, bf16Peak: peak, int8Peak: limits.peaks[.int8]?.median,
+      bandwidth: limits.read.median, machineBandwidth: machineBandwidth(besides: team, memory),
+      bf16Peak: peak, int8Peak: limits.peaks[.int8]?.median,
       nicBandwidth: links ?? (arguments.optionalNumber("nic-gbps") ?? 10) / 8 * 1e9,
       isNICMeasured: links != nil,
       linearBandwidth: min(1.2, decode.bytesPerSecond / limits.read.median),
@@ -90,6 +92,13 @@ struct BenchCalibrateCommand: Command {
 }
 
 extension BenchCalibrateCommand {
+  /// Bytes per second of all cores, where the entry is of fewer: nodes on one machine share them.
+  private static func machineBandwidth(besides team: WorkTeam, _ byteCount: Int) -> Double? {
+    let all = WorkTeam(workerCount: nil)
+    guard team.workerCount < all.workerCount else { return nil }
+    return MachineLimits.measureRead(team: all, byteCount: byteCount, repeats: 5).median
+  }
+
   /// Bytes per second of the slowest link in a report of `cluster check`, if one is given.
   private static func linkBandwidth(_ arguments: ParsedArguments) throws -> Double? {
     guard let path = arguments.optionalString("links") else { return nil }

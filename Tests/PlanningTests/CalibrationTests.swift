@@ -67,19 +67,31 @@ struct CalibrationTests {
   @Test("a split step takes its busiest side, and never beats half of one machine's time")
   func split() throws {
     let model = try architecture()
-    let engine = EngineModel(
-      model, on: machine(.unknown), efficiency: .unknown, weightByteCount: 2, kvByteCount: 2)
     let step = EngineModel.Step.decode(batch: 16, context: 4096)
-    let together = engine.seconds(step)
-    func apart(_ count: Int, transfer: Double = 0) -> Double {
-      engine.seconds(
-        step, split: .init(attention: 1, feedForward: 1, microBatches: count, transfer: transfer))
+    func engine(exchange: Double = 0, machineBandwidth: Double? = nil) -> EngineModel {
+      EngineModel(
+        model, on: machine(.unknown),
+        efficiency: MeasuredEfficiency(
+          attentionBandwidth: nil, attentionFlops: nil, linearBandwidth: nil, linearFlops: nil,
+          overheadPerHalfLayer: nil, head: nil, exchange: exchange,
+          machineBandwidth: machineBandwidth), weightByteCount: 2, kvByteCount: 2)
+    }
+    let unshared = engine()
+    let together = unshared.seconds(step)
+    func apart(_ count: Int, _ engine: EngineModel? = nil) -> Double {
+      (engine ?? unshared).seconds(
+        step, split: .init(attention: 1, feedForward: 1, microBatches: count))
     }
     // One micro-batch gains nothing: the sides wait for each other.
     #expect(abs(apart(1) / together - 1) < 1e-9)
     for count in 1...4 { #expect(apart(count) >= together / 2) }
     #expect(apart(2) < together)
-    #expect(apart(2, transfer: 1) > 30)
+    #expect(apart(2, engine(exchange: 1)) > 30)
+    // Sides that share a machine's bandwidth gain less; one micro-batch has it to itself.
+    #expect(apart(2, engine(machineBandwidth: 64e9)) == apart(2))
+    let crowded = engine(machineBandwidth: 40e9)
+    #expect(apart(2, crowded) > 1.05 * apart(2))
+    #expect(apart(1, crowded) == apart(1))
   }
 
   @Test("runs are read from benchmark files, and a probe becomes an entry")
