@@ -120,7 +120,7 @@ let package = Package(
       name: "DisaggregationTestSupport", dependencies: ["Disaggregation", "Tensors"],
       path: "Tests/DisaggregationTestSupport", swiftSettings: settings),
     .executableTarget(
-      name: "TransportPeer", dependencies: ["Disaggregation", "UCXTransport"],
+      name: "TransportPeer", dependencies: ["Disaggregation", "Tensors", "UCXTransport"],
       path: "Tests/TransportPeer", swiftSettings: settings),
     tests("JSONScanningTests", imports: ["JSONScanning"]),
     tests("ModelConfigurationTests", imports: ["ModelConfiguration", "JSONScanning"]),

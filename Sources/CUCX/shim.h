@@ -284,18 +284,19 @@ static inline int cucx_clear(int descriptor) {
 }
 
 /* Sleeps until a descriptor is readable or the time, rounded up to milliseconds, is over. */
-static inline void cucx_poll(int first, int second, int third, int64_t nanoseconds) {
-  struct pollfd entries[3] = {{.fd = first, .events = POLLIN},
-                              {.fd = second, .events = POLLIN},
-                              {.fd = third, .events = POLLIN}};
+static inline void cucx_poll(const int *descriptors, int count, int64_t nanoseconds) {
+  struct pollfd entries[count];
+  for (int index = 0; index < count; index++) {
+    entries[index] = (struct pollfd){.fd = descriptors[index], .events = POLLIN};
+  }
 #if defined(__linux__)
   /* Rounded up to milliseconds, a short wait would be a long one. */
   int64_t limit = nanoseconds > 3600000000000 ? 3600000000000 : nanoseconds;
   struct timespec time = {.tv_sec = limit / 1000000000, .tv_nsec = limit % 1000000000};
-  ppoll(entries, 3, &time, NULL);
+  ppoll(entries, count, &time, NULL);
 #else
   int64_t milliseconds = (nanoseconds + 999999) / 1000000;
-  poll(entries, 3, milliseconds > 3600000 ? 3600000 : (int)milliseconds);
+  poll(entries, count, milliseconds > 3600000 ? 3600000 : (int)milliseconds);
 #endif
 }
 

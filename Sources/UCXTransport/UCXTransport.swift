@@ -6,6 +6,11 @@ package import Disaggregation
 /// Two contexts, for the library decides per context between eager data and rendezvous: the local
 /// one takes large payloads straight out of the sender's memory, the network one sends everything
 /// at once. An address of this machine is reached through the local one.
+///
+/// Every link of this machine has a worker of its own. Shared memory brings messages in one queue
+/// per worker: a sender takes the next slot and then fills it. One that is killed in between leaves
+/// a slot that is never filled, behind which the worker hears nobody ever again; so nobody else may
+/// send through the same queue.
 package final class UCXTransport: Transport {
   private enum LinkState: Equatable {
     /// The greeting has not come yet.
@@ -35,8 +40,14 @@ package final class UCXTransport: Transport {
   private let settings: UCXSettings
   /// How long `wait` has waited for news of late.
   private var usualWait = Duration.zero
-  private let local: UCXWorker?
+  /// What links of this machine are made in.
+  private let local: UCXContext?
+  /// Has the listeners of this machine, and no links.
+  private let localListener: UCXWorker?
+  /// Has all links to other machines: over a network each is a stream of its own.
   private let network: UCXWorker?
+  /// Those above and the links' own.
+  private var workers: [UCXWorker]
   private let bell: UCXWaker
   private let origin = ContinuousClock.now
   private var links: [LinkID: Link] = [:]
@@ -52,22 +63,28 @@ package final class UCXTransport: Transport {
   package init(_ settings: UCXSettings = UCXSettings()) throws(TransportError) {
     self.settings = settings
     bell = try UCXWaker()
-    local =
-      settings.reach == .network
-      ? nil
-      : try UCXWorker(
-        UCXContext(
-          name: "shared-memory", variables: settings.localVariables, settings: settings))
+    if settings.reach == .network {
+      local = nil
+      localListener = nil
+    } else {
+      let context = try UCXContext(
+        name: "shared-memory", variables: settings.localVariables, settings: settings)
+      local = context
+      localListener = try UCXWorker(context)
+    }
+    workers = [localListener].compactMap { $0 }
     guard settings.reach != .thisMachine else {
       network = nil
       return
     }
     let device = settings.host.isEmpty ? nil : try SocketAddress(settings.host + ":1").ownInterface
-    network = try UCXWorker(
+    let worker = try UCXWorker(
       UCXContext(
         name: "network",
         variables: settings.networkVariables(device: device, hasRDMA: Self.hasRDMA),
         settings: settings))
+    network = worker
+    workers.append(worker)
   }
 
   deinit {
@@ -93,13 +110,11 @@ package final class UCXTransport: Transport {
 
   /// Zeroed memory, registered with both contexts.
   package func register(byteCount: Int) throws(TransportError) -> RegisteredMemory {
-    let contexts = workers.map(\.context)
+    let contexts = [local, network?.context].compactMap { $0 }
     return try RegisteredMemory(byteCount: byteCount) { region throws(TransportError) in
       try UCXRegistration(region, contexts: contexts)
     }
   }
-
-  private var workers: [UCXWorker] { [local, network].compactMap { $0 } }
 
   // MARK: Connections
 
@@ -107,7 +122,9 @@ package final class UCXTransport: Transport {
   package func listen(at address: String) throws(TransportError) {
     let resolved = try SocketAddress(address)
     let isLoopback = resolved.ownInterface == "lo"
-    if let local { try local.listen(resolved.loopback, name: "loopback of \(address)") }
+    if let localListener {
+      try localListener.listen(resolved.loopback, name: "loopback of \(address)")
+    }
     if let network, local == nil || !isLoopback { try network.listen(resolved, name: address) }
   }
 
@@ -116,7 +133,8 @@ package final class UCXTransport: Transport {
     let resolved = try SocketAddress(address)
     let link: LinkID
     if let local, resolved.ownInterface != nil {
-      link = add(local, try local.connect(resolved.loopback), isConnecting: true)
+      let worker = try UCXWorker(local)
+      link = add(worker, try worker.connect(resolved.loopback), isConnecting: true)
     } else if let network {
       link = add(network, try network.connect(resolved), isConnecting: true)
     } else {
@@ -141,9 +159,13 @@ package final class UCXTransport: Transport {
       worker: worker, endpoint: endpoint,
       state: isConnecting ? .connecting(until: now + settings.connectLimit) : .open)
     linkOf[endpoint] = id
+    if isOwn(worker) { workers.append(worker) }
     if isConnecting { unsettled.insert(id) }
     return id
   }
+
+  /// Whether a worker is one link's alone.
+  private func isOwn(_ worker: UCXWorker) -> Bool { worker !== network }
 
   /// Begins to close a link for `reason`; `.lost` follows when the library has let go.
   private func end(_ id: LinkID, _ reason: LinkLoss) {
@@ -278,11 +300,15 @@ package final class UCXTransport: Transport {
   private func handle(_ signal: UCXSignal, _ worker: UCXWorker) {
     switch signal {
     case .request(let request):
-      guard let (endpoint, address) = worker.accept(request) else { return }
-      let id = add(worker, endpoint, isConnecting: false)
+      guard let own = worker === localListener ? try? UCXWorker(worker.context) : worker else {
+        worker.reject(request)
+        return
+      }
+      guard let (endpoint, address) = own.accept(request) else { return }
+      let id = add(own, endpoint, isConnecting: false)
       events.append(.accepted(id, address: address))
       do throws(TransportError) {
-        try worker.greet(endpoint, id)
+        try own.greet(endpoint, id)
         links[id]?.operationCount += 1
       } catch { end(id, .broken(reason: "\(error)")) }
     case .greeting(let endpoint):
@@ -353,13 +379,16 @@ package final class UCXTransport: Transport {
           end(id, .unreachable(reason: "no answer within \(settings.connectLimit)"))
         }
       case .closing(let request, let reason, let limit):
-        if request != 0, !link.worker.isClosed(request) { continue }
+        // A full queue that nobody reads any more keeps a close waiting, but not the worker's end.
+        let isGivenUp = isOwn(link.worker) && now >= limit
+        if request != 0, !link.worker.isClosed(request), !isGivenUp { continue }
         // With the endpoint gone nothing writes any more; operations still open tell so themselves.
         guard link.operationCount <= 0 || now >= limit else {
           links[id]?.state = .closing(request: 0, reason, until: limit)
           continue
         }
         links[id] = nil
+        if isOwn(link.worker) { workers.removeAll { $0 === link.worker } }
         unsettled.remove(id)
         events.append(.lost(id, reason))
       }

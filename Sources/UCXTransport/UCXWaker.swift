@@ -29,8 +29,6 @@ final class UCXWaker: TransportWaker {
 
   /// Sleeps until a descriptor has news, somebody rings, or the time is over.
   func sleep(_ limit: Duration, _ descriptors: [Int32]) {
-    cucx_poll(
-      descriptor, descriptors.first ?? -1, descriptors.count > 1 ? descriptors[1] : -1,
-      limit.nanoseconds)
+    waitForNews([descriptor] + descriptors, limit)
   }
 }

@@ -11,6 +11,11 @@ struct EndpointKey: Hashable, Sendable {
   fileprivate var handle: ucp_ep_h? { unsafe ucp_ep_h(bitPattern: value) }
 }
 
+/// What callbacks have told and nobody has taken yet: outlives its worker, whose end may call back.
+private final class UCXSignalQueue {
+  var signals: [UCXSignal] = []
+}
+
 /// What the library told in a callback. Callbacks only queue these: they neither close nor send.
 enum UCXSignal {
   /// A client asks to be accepted.
@@ -58,7 +63,7 @@ final class UCXOperation {
   /// The header; it must outlive the send.
   fileprivate let header: OwnedBytes
   fileprivate let payload: Payload
-  fileprivate unowned let worker: UCXWorker
+  fileprivate let queue: UCXSignalQueue
 
   /// Where an operation's payload lies.
   enum Payload {
@@ -68,13 +73,13 @@ final class UCXOperation {
   }
 
   fileprivate init(
-    _ kind: Kind, link: LinkID, header: [UInt8], payload: Payload, worker: UCXWorker
+    _ kind: Kind, link: LinkID, header: [UInt8], payload: Payload, queue: UCXSignalQueue
   ) {
     self.kind = kind
     self.link = link
     self.header = OwnedBytes(header)
     self.payload = payload
-    self.worker = worker
+    self.queue = queue
   }
 }
 
@@ -97,6 +102,11 @@ final class OwnedBytes {
   deinit { unsafe base.deallocate() }
 }
 
+/// Sleeps until one of the descriptors is readable, or for `limit`.
+func waitForNews(_ descriptors: [Int32], _ limit: Duration) {
+  unsafe cucx_poll(descriptors, Int32(descriptors.count), limit.nanoseconds)
+}
+
 /// A worker of the library with its listeners and endpoints: the only code here that holds them.
 ///
 /// Belongs to the transport's thread.
@@ -115,7 +125,7 @@ final class UCXWorker {
   let descriptor: Int32
   private let handle: ucp_worker_h
   private var listeners: [ucp_listener_h] = unsafe []
-  private var signals: [UCXSignal] = []
+  private let queue = UCXSignalQueue()
 
   init(_ context: UCXContext) throws(TransportError) {
     self.context = context
@@ -133,6 +143,7 @@ final class UCXWorker {
   }
 
   deinit {
+    for case .arrival(_, _, let data) in queue.signals { discard(data) }
     while let listener = unsafe listeners.popLast() { unsafe ucp_listener_destroy(listener) }
     unsafe ucp_worker_destroy(handle)
   }
@@ -144,9 +155,9 @@ final class UCXWorker {
 
   /// Takes what callbacks have told since the last call.
   func takeSignals() -> [UCXSignal] {
-    if signals.isEmpty { return [] }
-    defer { signals = [] }
-    return signals
+    if queue.signals.isEmpty { return [] }
+    defer { queue.signals = [] }
+    return queue.signals
   }
 
   /// Makes the descriptor readable at the next news; false when there is some already.
@@ -162,7 +173,7 @@ final class UCXWorker {
         handle, pointer, length,
         { request, context in
           guard let request = unsafe request else { return }
-          unsafe UCXWorker.from(context)?.signals.append(
+          unsafe UCXWorker.from(context)?.queue.signals.append(
             .request(UCXRequest(handle: request)))
         }, context, &listener)
     }
@@ -183,7 +194,14 @@ final class UCXWorker {
     return unsafe EndpointKey(endpoint)
   }
 
-  /// Accepts a client: its endpoint and address, nil when it has left already.
+  /// Turns a client away.
+  func reject(_ request: UCXRequest) {
+    guard let listener = unsafe listeners.first else { return }
+    _ = unsafe ucp_listener_reject(listener, request.handle)
+  }
+
+  /// Accepts a client, also of another worker's listener in the same context: its endpoint and
+  /// address, nil when it has left already.
   func accept(_ request: UCXRequest) -> (EndpointKey, address: String)? {
     let address = unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 80) { text in
       guard let base = text.baseAddress else { return "?" }
@@ -224,7 +242,7 @@ final class UCXWorker {
 
   private static let onFailure: ucp_err_handler_cb_t = { context, endpoint, status in
     guard let endpoint = unsafe endpoint else { return }
-    unsafe UCXWorker.from(context)?.signals.append(.failed(EndpointKey(endpoint), status))
+    unsafe UCXWorker.from(context)?.queue.signals.append(.failed(EndpointKey(endpoint), status))
   }
 
   private static func from(_ context: UnsafeMutableRawPointer?) -> UCXWorker? {
@@ -241,7 +259,7 @@ final class UCXWorker {
   ) throws(TransportError) {
     let operation = UCXOperation(
       .send(token), link: link, header: header.encoded(), payload: .registered(payload),
-      worker: self)
+      queue: queue)
     let registration = payload.memory.registration as? UCXRegistration
     let base = unsafe payload.memory.region.base + payload.range.lowerBound
     try unsafe post(
@@ -255,7 +273,7 @@ final class UCXWorker {
     let bytes = OwnedBytes(payload)
     let operation = UCXOperation(
       .small, link: link, header: header.encoded(), payload: .copied(bytes),
-      worker: self)
+      queue: queue)
     try unsafe post(
       operation, endpoint, MessageID.control, bytes.base, bytes.byteCount, nil, isEager: true)
   }
@@ -274,7 +292,7 @@ final class UCXWorker {
     _ id: UInt32, to endpoint: EndpointKey, _ link: LinkID
   ) throws(TransportError) {
     let operation = UCXOperation(
-      .small, link: link, header: [0x41, 0x46, 0x44, 0x31], payload: .none, worker: self)
+      .small, link: link, header: [0x41, 0x46, 0x44, 0x31], payload: .none, queue: queue)
     try unsafe post(operation, endpoint, id, nil, 0, nil, isEager: true)
   }
 
@@ -298,13 +316,13 @@ final class UCXWorker {
     unsafe context.release()
     let status = unsafe cucx_status(result)
     guard status == UCS_OK else { throw .unavailable(reason: statusText(status)) }
-    signals.append(.completed(operation, UCS_OK))
+    queue.signals.append(.completed(operation, UCS_OK))
   }
 
   private static func complete(_ context: UnsafeMutableRawPointer?, _ status: ucs_status_t) {
     guard let context = unsafe context else { return }
     let operation = unsafe Unmanaged<UCXOperation>.fromOpaque(context).takeRetainedValue()
-    operation.worker.signals.append(.completed(operation, status))
+    operation.queue.signals.append(.completed(operation, status))
   }
 
   // MARK: Receiving
@@ -329,14 +347,14 @@ final class UCXWorker {
       case MessageID.greeting:
         { context, _, _, _, _, parameters in
           if let parameters = unsafe parameters, let sender = unsafe cucx_sender(parameters) {
-            unsafe UCXWorker.from(context)?.signals.append(.greeting(EndpointKey(sender)))
+            unsafe UCXWorker.from(context)?.queue.signals.append(.greeting(EndpointKey(sender)))
           }
           return UCS_OK
         }
       default:
         { context, _, _, _, _, parameters in
           if let parameters = unsafe parameters, let sender = unsafe cucx_sender(parameters) {
-            unsafe UCXWorker.from(context)?.signals.append(.farewell(EndpointKey(sender)))
+            unsafe UCXWorker.from(context)?.queue.signals.append(.farewell(EndpointKey(sender)))
           }
           return UCS_OK
         }
@@ -364,7 +382,7 @@ final class UCXWorker {
       }
       return found
     } catch {
-      signals.append(.malformed(endpoint, error))
+      queue.signals.append(.malformed(endpoint, error))
       return nil
     }
   }
@@ -383,7 +401,7 @@ final class UCXWorker {
     else { return UCS_OK }
     let arrival = unsafe UCXArrival(
       data: data, byteCount: count, isRendezvous: cucx_is_rendezvous(parameters) != 0)
-    signals.append(.arrival(key, found, arrival))
+    queue.signals.append(.arrival(key, found, arrival))
     return UCS_INPROGRESS
   }
 
@@ -394,7 +412,7 @@ final class UCXWorker {
     guard let sender = unsafe cucx_sender(parameters) else { return }
     let key = unsafe EndpointKey(sender)
     guard unsafe cucx_is_rendezvous(parameters) == 0 else {
-      signals.append(.malformed(key, .unknownValue(field: "rendezvous", value: 1)))
+      queue.signals.append(.malformed(key, .unknownValue(field: "rendezvous", value: 1)))
       return
     }
     guard
@@ -402,7 +420,7 @@ final class UCXWorker {
         header, headerCount, from: key, payloadCount: count, isBulk: false)
     else { return }
     let payload = unsafe [UInt8](UnsafeRawBufferPointer(start: data, count: count))
-    signals.append(.control(key, found, payload))
+    queue.signals.append(.control(key, found, payload))
   }
 
   /// Takes an arrival's payload; ends in `.completed`, at once or later.
@@ -412,12 +430,12 @@ final class UCXWorker {
   ) {
     let operation = UCXOperation(
       .receive(header, id), link: link, header: [], payload: .registered(slice),
-      worker: self)
+      queue: queue)
     let target = unsafe slice.memory.region.base + slice.range.lowerBound
     guard arrival.isRendezvous else {
       unsafe target.copyMemory(from: arrival.data, byteCount: arrival.byteCount)
       unsafe ucp_am_data_release(handle, arrival.data)
-      signals.append(.completed(operation, UCS_OK))
+      queue.signals.append(.completed(operation, UCS_OK))
       return
     }
     let registration = slice.memory.registration as? UCXRegistration
@@ -430,7 +448,7 @@ final class UCXWorker {
       }, context.toOpaque())
     if unsafe cucx_is_request(result) != 0 { return }
     unsafe context.release()
-    signals.append(.completed(operation, unsafe cucx_status(result)))
+    queue.signals.append(.completed(operation, unsafe cucx_status(result)))
   }
 
   /// Drops an arrival; its sender gets the memory back.

@@ -57,6 +57,29 @@ struct PeerFailureTests {
     }
   }
 
+  @Test("a peer killed halfway through a message silences nobody else")
+  func killedWhileSending() throws {
+    let dying = try PeerProcess(isNetwork: false)
+    let other = try PeerProcess(isNetwork: false)
+    let end = try TestEnd(isNetwork: false)
+    let memory = try end.transport.register(byteCount: 4096)
+    let lost = try #require(try end.join(dying.address))
+    let kept = try #require(try end.join(other.address))
+    #expect(try end.exchange(memory[0..<4096], on: lost, token: 1))
+    #expect(try end.exchange(memory[0..<4096], on: kept, token: 2))
+    var header = WireHeader(kind: .dispatch)
+    header.step = .max
+    header.payloadByteCount = 4096
+    try end.transport.send(header, payload: memory[0..<4096], on: lost, token: SendToken(3))
+    guard case .broken? = end.loss(of: lost) else {
+      Issue.record("the peer lives")
+      return
+    }
+    #expect(try end.exchange(memory[0..<4096], on: kept, token: 4))
+    let again = try #require(try end.join(other.address))
+    #expect(try end.exchange(memory[0..<4096], on: again, token: 5))
+  }
+
   @Test("a stopped peer is no loss by itself, and closing its link does not hang")
   func stopped() throws {
     let peer = try PeerProcess(isNetwork: true)
