@@ -25,7 +25,9 @@ package struct Buffer<Element: BitwiseCopyable & Sendable>: ~Copyable, Sendable 
   /// Copies an array.
   package init(_ elements: [Element]) {
     self.init(count: elements.count)
-    for (index, element) in elements.enumerated() { self[index] = element }
+    unsafe elements.withUnsafeBufferPointer { source in
+      if let first = source.baseAddress { unsafe base.update(from: first, count: source.count) }
+    }
   }
 
   /// The element at `index`, bounds-checked.
@@ -73,7 +75,7 @@ package struct Buffer<Element: BitwiseCopyable & Sendable>: ~Copyable, Sendable 
   /// Copies the elements in `range`.
   package func array(_ range: Range<Int>) -> [Element] {
     precondition(range.lowerBound >= 0 && range.upperBound <= count, "range outside the buffer")
-    return range.map { unsafe base[$0] }
+    return unsafe Array(UnsafeBufferPointer(start: base + range.lowerBound, count: range.count))
   }
 
   private var base: UnsafeMutablePointer<Element> {
