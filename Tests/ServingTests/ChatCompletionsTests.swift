@@ -212,6 +212,21 @@ private func with(_ base: JSONValue, _ more: [(String, JSONValue)]) -> JSONValue
     #expect(greedy.status == 400)
   }
 
+  @Test(arguments: [
+    ("/v1/chat/completions", "messages"), ("/v1/messages", "messages"),
+    ("/v1/completions", "prompt"), ("/v1/responses", "input"),
+  ])
+  func namesTheFieldOfAPromptThatIsTooLong(_ route: String, _ field: String) async throws {
+    let api = try TestAPI(ScriptedEngine("x", contextLength: 100))
+    let long = JSONValue.string(String(repeating: "a", count: 200))
+    let prompt: JSONValue = field == "messages" ? [["role": "user", "content": long]] : long
+    let answer = await api.post(route, with(["max_tokens": 4], [(field, prompt)]))
+    #expect(answer.status == 400)
+    if route != "/v1/messages" {
+      #expect(answer.json["error"]?["param"]?.string == field, "\(answer.json)")
+    }
+  }
+
   @Test func cancelsWhenTheClientLeaves() async throws {
     let text = String(repeating: "a", count: 2000)
     for stream in [true, false] {

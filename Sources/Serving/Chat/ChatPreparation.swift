@@ -20,7 +20,7 @@ extension ChatRequest {
       parsesTools: settings.parsesTools && !offered.isEmpty,
       keepsOnlyFirstCall: !allowsParallelCalls, tools: offered.map(\.signature))
     var request = try options.request(
-      id: id, prompt: prompt.tokens, model: model, images: prompt.images)
+      id: id, prompt: prompt.tokens, model: model, images: prompt.images, path: promptPath)
     if format.startsInReasoning {
       request.thinkEnd = try model.text.encode("</think>", addsSpecialTokens: false)
     }
@@ -53,15 +53,15 @@ extension ChatRequest {
 }
 
 extension GenerationOptions {
-  /// The engine request for one prompt; `seedOffset` tells the prompts of a batch apart.
+  /// The engine request for one prompt, which came in the field `path`.
   func request(
     id: String, prompt: [Int], model: ServedModel, images: [PlacedImage] = [],
-    defaultMaximum: Int? = nil, path: String = ""
+    defaultMaximum: Int? = nil, path: String
   ) throws(APIError) -> GenerationRequest {
     var prompt = prompt
     if let reader = model.images, images.isEmpty, prompt.contains(reader.tokens.placeholder) {
       throw .badField(
-        path: path.isEmpty ? "prompt" : path,
+        path: path,
         reason: "holds the image placeholder, and no image comes with it; images are sent as parts "
           + "of chat messages.")
     }
@@ -74,19 +74,20 @@ extension GenerationOptions {
     }
     let context = model.facts.contextLength
     guard !prompt.isEmpty else {
-      throw .badField(path: path.isEmpty ? "messages" : path, reason: "gives an empty prompt.")
+      throw .badField(path: path, reason: "gives an empty prompt.")
     }
     let wanted = maximumTokens ?? defaultMaximum
     guard prompt.count < context || (wanted == 0 && prompt.count <= context) else {
       throw .contextTooLong(
-        promptTokenCount: prompt.count, maximumTokens: nil, contextLength: context)
+        path: path, promptTokenCount: prompt.count, maximumTokens: nil, contextLength: context)
     }
     // What a request does not bound is bounded by what can be held at all.
     let room = min(context, max(prompt.count + 1, model.facts.cacheCapacityTokens))
     let maximum = wanted ?? (room - prompt.count)
     guard prompt.count <= context - maximum else {
       throw .contextTooLong(
-        promptTokenCount: prompt.count, maximumTokens: maximum, contextLength: context)
+        path: path, promptTokenCount: prompt.count, maximumTokens: maximum,
+        contextLength: context)
     }
     guard sampling.minTokens <= maximum else {
       throw .badField(path: "min_tokens", reason: "must not be above max_tokens, \(maximum).")

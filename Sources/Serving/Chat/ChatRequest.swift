@@ -9,6 +9,8 @@ struct ChatRequest: Sendable {
   var allowsParallelCalls = true
   var constraint: ConstraintSpecification?
   var options: GenerationOptions
+  /// The field of the route that holds the prompt.
+  var promptPath = "messages"
   var reasoning = ReasoningOptions()
   /// Whether the tokenizer adds its own special tokens to the rendered prompt.
   var addsSpecialTokens = false

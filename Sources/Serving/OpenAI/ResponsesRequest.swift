@@ -39,6 +39,7 @@ struct ResponsesRequest: Sendable {
     options.streams = try fields.boolean("stream") ?? false
     stores = try fields.boolean("store") ?? true
     chat = ChatRequest(input: ChatTemplateInput(messages: messages), options: options)
+    chat.promptPath = "input"
     chat.tools =
       try fields.array("tools")?.isEmpty == true ? [] : ChatTools.read(fields)
     chat.toolChoice = try ChatTools.choice(fields, tools: chat.tools)

@@ -116,7 +116,7 @@ enum HealthRoutes {
     options.maximumTokens = 1
     let request = try options.request(
       id: Identifiers.make("health-"),
-      prompt: try model.text.encode("a", addsSpecialTokens: false), model: model)
+      prompt: try model.text.encode("a", addsSpecialTokens: false), model: model, path: "prompt")
     var run = try context.run(
       PreparedGeneration(requests: [request], format: .plain, options: options), model)
     var hasToken = false

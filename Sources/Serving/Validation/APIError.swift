@@ -10,8 +10,9 @@ package enum APIError: Error, Equatable, Sendable {
   case badBody(reason: String)
   /// A field is missing, of the wrong kind or out of range; `path` is like `messages[2].role`.
   case badField(path: String, reason: String)
-  /// The prompt and the answer do not fit the context.
-  case contextTooLong(promptTokenCount: Int, maximumTokens: Int?, contextLength: Int)
+  /// The prompt and the answer do not fit the context; `path` is the field of the prompt.
+  case contextTooLong(
+    path: String, promptTokenCount: Int, maximumTokens: Int?, contextLength: Int)
   /// No key, or a wrong one.
   case unauthorized
   /// A model that is not served.
@@ -95,7 +96,7 @@ extension APIError {
     switch self {
     case .badField(let path, _), .notImplemented(let path, _): path
     case .unknownModel: "model"
-    case .contextTooLong: "messages"
+    case .contextTooLong(let path, _, _, _): path
     default: nil
     }
   }
@@ -116,7 +117,7 @@ extension APIError {
     switch self {
     case .badBody(let reason): reason
     case .badField(let path, let reason): path.isEmpty ? reason : "`\(path)` \(reason)"
-    case .contextTooLong(let prompt, let maximum, let context):
+    case .contextTooLong(_, let prompt, let maximum, let context):
       if let maximum {
         GenerationFailure.contextTooLong(
           promptTokenCount: prompt, maximumTokens: maximum, contextLength: context
