@@ -14,6 +14,8 @@ package struct CombinationPlan: Sendable {
     var plane: Int
     /// The experts that a token must visit for the sum to be there; nil for always.
     var experts: Range<Int>?
+    /// The same sum at other shards, where there are copies of its one expert.
+    var copies: [(shard: Int, plane: Int)] = []
   }
 
   /// A sum over the tree.
@@ -87,8 +89,11 @@ private struct LeafIndex {
           }
         case .routed(let experts):
           for slice in key.slices {
-            routed[RoutedKey(slice: slice, experts: experts)] = Leaf(
-              shard: shard, plane: plane + slice - key.slices.lowerBound, experts: experts)
+            let place = RoutedKey(slice: slice, experts: experts)
+            let own = plane + slice - key.slices.lowerBound
+            if routed[place]?.copies.append((shard, own)) == nil {
+              routed[place] = Leaf(shard: shard, plane: own, experts: experts)
+            }
           }
         }
         plane += key.planeCount
@@ -146,8 +151,10 @@ struct ShardAnswer {
 struct Combiner: ~Copyable {
   private let columns: Int
   private var scratch: Buffer<Float>
-  /// One token's experts.
+  /// One token's experts, and the number of its first choice.
   private var chosen: [Int32] = []
+  private var firstPair = 0
+  private var copies = CopyChoice()
 
   init(columns: Int) {
     self.columns = columns
@@ -157,12 +164,14 @@ struct Combiner: ~Copyable {
   /// Writes the sum for each token into `output`, [T, D].
   mutating func combine(
     _ plan: CombinationPlan, _ answers: [ShardAnswer?], _ routing: borrowing Routing,
-    tokenCount: Int, into output: inout Buffer<Float>
+    _ copies: CopyChoice, tokenCount: Int, into output: inout Buffer<Float>
   ) {
+    self.copies = copies
     if scratch.count < plan.depth * columns { scratch = Buffer(count: plan.depth * columns) }
     for token in 0..<tokenCount {
       if let root = plan.root {
         chosen.removeAll(keepingCapacity: true)
+        firstPair = token * routing.expertsPerToken
         for choice in 0..<routing.expertsPerToken {
           chosen.append(routing.experts[token * routing.expertsPerToken + choice])
         }
@@ -206,13 +215,19 @@ struct Combiner: ~Copyable {
   private func find(
     _ leaf: CombinationPlan.Leaf, _ answers: [ShardAnswer?], _ token: Int
   ) -> (ShardAnswer, Int)? {
+    var (shard, plane) = (leaf.shard, leaf.plane)
     if let experts = leaf.experts {
-      guard chosen.contains(where: { experts.contains(Int($0)) }) else { return nil }
+      guard let choice = chosen.firstIndex(where: { experts.contains(Int($0)) }) else { return nil }
+      if !leaf.copies.isEmpty, let computing = copies.shard(pair: firstPair + choice),
+        let copy = leaf.copies.first(where: { $0.shard == computing })
+      {
+        (shard, plane) = copy
+      }
     }
-    guard let answer = answers[leaf.shard], let row = answer.row(of: token) else {
-      preconditionFailure("shard \(leaf.shard) did not answer for token \(token)")
+    guard let answer = answers[shard], let row = answer.row(of: token) else {
+      preconditionFailure("shard \(shard) did not answer for token \(token)")
     }
-    return (answer, answer.offset(plane: leaf.plane, row: row, columns: columns))
+    return (answer, answer.offset(plane: plane, row: row, columns: columns))
   }
 
   private func addInOrder(

@@ -11,7 +11,7 @@ package struct ExchangeFormat: Hashable, Sendable {
 
   /// A pair of types; results are Float32 or BF16.
   package init(activations: PackedType, results: PackedType) {
-    precondition(results != .e4m3, "results are never E4M3")
+    precondition(results != .e3m4, "results are never E3M4")
     self.activations = activations
     self.results = results
   }
@@ -22,8 +22,8 @@ package struct ExchangeFormat: Hashable, Sendable {
   }
   /// BF16 both ways.
   package static let bfloat16 = ExchangeFormat(activations: .bfloat16, results: .bfloat16)
-  /// E4M3 out, BF16 back: the format of the Step3 report.
-  package static let fast = ExchangeFormat(activations: .e4m3, results: .bfloat16)
+  /// A byte per value out, BF16 back, as in the Step3 report.
+  package static let fast = ExchangeFormat(activations: .e3m4, results: .bfloat16)
 
   /// Whether results are the sums of subtrees.
   package var isExact: Bool { results == .float32 }
@@ -35,7 +35,7 @@ extension PackedType {
     switch self {
     case .float32: .float32
     case .bfloat16: .bfloat16
-    case .e4m3: .e4m3
+    case .e3m4: .e3m4
     }
   }
 
@@ -43,16 +43,17 @@ extension PackedType {
     switch (type, scales) {
     case (.float32, .none): self = .float32
     case (.bfloat16, .none): self = .bfloat16
-    case (.e4m3, .block128): self = .e4m3
+    case (.e3m4, .block64): self = .e3m4
     default: return nil
     }
   }
 
-  var scaleKind: ScaleKind { self == .e4m3 ? .block128 : .none }
+  var scaleKind: ScaleKind { self == .e3m4 ? .block64 : .none }
 }
 
 /// Where the pieces of a dispatch's payload stand: rows of activations, then the experts [rows, K]
-/// as Int32, then their weights as Float32; pieces begin at multiples of 64.
+/// as Int32, then their weights as Float32; pieces begin at multiples of 64. An expert whose copy
+/// at another shard is to compute stands as its complement, which is negative.
 struct DispatchLayout: Equatable {
   let rowCount: Int
   let columns: Int
@@ -98,10 +99,10 @@ extension DispatchError: CustomStringConvertible {
 }
 
 extension DispatchLayout {
-  /// Writes the rows of a micro-batch that `rows` lists (all of them when nil).
+  /// Writes the rows of a micro-batch that `rows` lists (all of them when nil) for a shard.
   func write(
     _ normed: borrowing Buffer<Float>, _ routing: borrowing Routing, rows: [Int32]?,
-    to slice: RegisteredSlice
+    for shard: Int, _ copies: CopyChoice, to slice: RegisteredSlice
   ) {
     precondition(slice.byteCount >= byteCount, "a slot of \(slice.byteCount) bytes is too small")
     let base = slice.range.lowerBound
@@ -117,8 +118,10 @@ extension DispatchLayout {
         let row = rows.map { Int($0[index]) } ?? index
         for choice in 0..<topK {
           let at = 4 * (index * topK + choice)
+          let expert = routing.experts[row * topK + choice]
+          let isHere = copies.isComputed(pair: row * topK + choice, by: shard)
           bytes.storeBytes(
-            of: routing.experts[row * topK + choice].littleEndian,
+            of: (isHere ? expert : ~expert).littleEndian,
             toByteOffset: expertsOffset + at, as: Int32.self)
           bytes.storeBytes(
             of: routing.weights[row * topK + choice].bitPattern.littleEndian,
@@ -149,18 +152,24 @@ extension DispatchLayout {
     }
   }
 
+  /// The expert that a code names, computed here or not.
+  private static func expert(_ code: Int32) -> Int {
+    let value = Int32(littleEndian: code)
+    return Int(value < 0 ? ~value : value)
+  }
+
   /// Throws unless every expert exists and is named once per token.
   func check(_ slice: RegisteredSlice, expertCount: Int) throws(DispatchError) {
     let bad = slice.withBytes { bytes -> Int? in
       for row in 0..<rowCount {
         for choice in 0..<topK {
           let at = expertsOffset + 4 * (row * topK + choice)
-          let expert = Int(Int32(littleEndian: bytes.integer(at: at)))
-          if expert < 0 || expert >= expertCount { return expert }
+          let expert = Self.expert(bytes.integer(at: at))
+          if expert >= expertCount { return expert }
           for other in 0..<choice
-          where Int32(littleEndian: bytes.integer(at: at - 4 * (choice - other)))
-            == Int32(expert)
-          { return expert }
+          where Self.expert(bytes.integer(at: at - 4 * (choice - other))) == expert {
+            return expert
+          }
         }
       }
       return nil

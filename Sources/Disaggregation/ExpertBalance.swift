@@ -5,11 +5,14 @@
 import Kernels
 
 extension ExpertMap {
-  /// The tokens of the busiest shard over those of an even spread; 1 is perfect.
+  /// The tokens of the busiest shard over those of an even spread; 1 is perfect. Copies of an
+  /// expert share its tokens.
   package func imbalance(load: [Int]) -> Double {
+    let copies = copies
     let loads = parts.map { part in
       part.experts.joined().reduce(0.0) { sum, expert in
-        sum + Double(load[expert]) * Double(part.expertQuarters.count) / 4
+        sum + Double(load[expert]) / Double(copies[expert]?.count ?? 1)
+          * Double(part.expertQuarters.count) / 4
       }
     }
     let total = loads.reduce(0, +)
@@ -17,16 +20,20 @@ extension ExpertMap {
   }
 
   /// A map in which the shards' tokens are more even: again and again the busiest shard swaps the
-  /// pair of experts with another one that evens the two most. Every shard keeps its number of
+  /// pair of experts with another one that evens the two most; then shards with room to spare take
+  /// copies of what the busiest has most tokens for. But for copies every shard keeps its number of
   /// experts, so what fits into memory still does, and few experts move. What else shards hold
   /// stays.
   ///
-  /// - Parameter load: Tokens that chose each expert, of all layers together.
+  /// - Parameters:
+  ///   - load: Tokens that chose each expert, of all layers together.
+  ///   - spare: How many copies of others' experts each shard may hold.
+  ///   - base: The map without copies that this one came from; nil for this one.
   /// - Returns: Nil where the shards hold slices of experts, or the new map is hardly better than
   ///   this one.
-  package func balanced(load: [Int]) -> ExpertMap? {
+  package func balanced(load: [Int], spare: Int = 0, base: ExpertMap? = nil) -> ExpertMap? {
     guard parts.count > 1, parts.allSatisfy({ $0.expertQuarters == 0..<4 }) else { return nil }
-    var experts = parts.map { Array($0.experts.joined()) }
+    var experts = homes(like: base ?? self)
     var busy = experts.map { $0.reduce(0) { $0 + load[$1] } }
     for _ in load.indices {
       guard let swap = Self.bestSwap(experts, busy, load) else { break }
@@ -36,10 +43,47 @@ extension ExpertMap {
       busy[swap.from] -= load[mine] - load[other]
       busy[swap.to] += load[mine] - load[other]
     }
+    Self.copyHottest(&experts, load, spare)
     var map = self
     map.epoch += 1
     for shard in parts.indices { map.parts[shard].experts = Self.ranges(experts[shard].sorted()) }
     return map.imbalance(load: load) < 0.95 * imbalance(load: load) ? map : nil
+  }
+
+  /// Each shard's experts without copies: every expert stays at one of its holders, the one that
+  /// lacks most of its number in `base`.
+  private func homes(like base: ExpertMap) -> [[Int]] {
+    let copies = copies
+    let counts = base.parts.map { $0.experts.reduce(0) { $0 + $1.count } }
+    var homes = parts.map { part in part.experts.joined().filter { copies[$0] == nil } }
+    for expert in copies.keys.sorted() {
+      let home = copies[expert]?.max { counts[$0] - homes[$0].count < counts[$1] - homes[$1].count }
+      if let home { homes[home].append(expert) }
+    }
+    return homes
+  }
+
+  /// Lets the least busy shards with room take copies of what the busiest has most tokens for, as
+  /// long as that helps.
+  private static func copyHottest(_ experts: inout [[Int]], _ load: [Int], _ spare: Int) {
+    let homeCounts = experts.map(\.count)
+    var shares = load.map(Double.init)
+    var copyCounts = [Double](repeating: 1, count: load.count)
+    for _ in 0..<spare * experts.count {
+      let loads = experts.map { $0.reduce(0) { $0 + shares[$1] } }
+      guard let from = loads.indices.max(by: { loads[$0] < loads[$1] }),
+        let hot = experts[from].max(by: { shares[$0] < shares[$1] }),
+        let to = loads.indices.filter({
+          experts[$0].count < homeCounts[$0] + spare && !experts[$0].contains(hot)
+        }).min(by: { loads[$0] < loads[$1] })
+      else { return }
+      let share = Double(load[hot]) / (copyCounts[hot] + 1)
+      // What the newcomer would have must be less than what the busiest has now.
+      guard loads[to] + share < loads[from] else { return }
+      experts[to].append(hot)
+      copyCounts[hot] += 1
+      shares[hot] = share
+    }
   }
 
   private struct Swap {
@@ -85,9 +129,10 @@ extension ExpertMap {
   /// The most partial sums per token that a shard sends for a layer of `expertCount` experts and
   /// matrices in quarters: scattered experts are more subtrees.
   package func partialSumLimit(expertCount: Int) -> Int {
+    let apart = Set(copies.keys)
     let counts = parts.map { part in
       let trees = part.experts.reduce(0) {
-        $0 + ExpertTree.subtrees(of: $1, in: expertCount).count
+        $0 + ExpertTree.subtrees(of: $1, in: expertCount, apart: apart).count
       }
       return part.sharedQuarters.count + trees * part.expertQuarters.count
     }

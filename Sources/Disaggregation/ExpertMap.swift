@@ -116,8 +116,26 @@ package struct ExpertMap: Hashable, Sendable {
       })
   }
 
-  /// Throws unless every expert, shared expert and dense layer is held exactly once.
-  package func check(expertCount: Int) throws(ExpertMapError) {
+  /// The shards that hold each expert of which there is more than one copy, whole each.
+  package var copies: [Int: [Int]] {
+    var holders: [Int: [Int]] = [:]
+    for (shard, part) in parts.enumerated() where part.expertQuarters == 0..<4 {
+      for expert in part.experts.joined() { holders[expert, default: []].append(shard) }
+    }
+    return holders.filter { $0.value.count > 1 }
+  }
+
+  /// The subtrees of one layer that each shard holds, in the order of their partial sums.
+  package func shares(of layer: FeedForwardLayer) -> [[ShareKey]] {
+    let apart = Set(copies.keys)
+    return parts.map { $0.shares(of: layer, apart: apart) }
+  }
+
+  /// Throws unless every shared expert and dense layer is held exactly once, and every expert once
+  /// or, where that is allowed, whole by several shards.
+  package func check(
+    expertCount: Int, allowsCopies: Bool = true
+  ) throws(ExpertMapError) {
     if parts.isEmpty { throw .empty }
     if parts.count > Self.shardLimit {
       throw .tooManyShards(count: parts.count, limit: Self.shardLimit)
@@ -141,7 +159,9 @@ package struct ExpertMap: Hashable, Sendable {
         throw .coverage(what: "the dense layers", quarter: quarter, holders: dense[quarter])
       }
     }
-    for (index, holders) in experts.enumerated() where holders != 1 {
+    let copies = allowsCopies ? copies : [:]
+    for (index, holders) in experts.enumerated()
+    where holders != 1 && copies[index / 4]?.count != holders {
       throw .coverage(what: "expert \(index / 4)", quarter: index % 4, holders: holders)
     }
   }
@@ -175,19 +195,20 @@ package struct ShareKey: Hashable, Sendable {
 }
 
 extension ShardPart {
-  /// The subtrees of one layer that the part holds, in the order of their partial sums.
-  package func shares(of layer: FeedForwardLayer) -> [ShareKey] {
+  /// The subtrees of one layer that the part holds, in the order of their partial sums. Experts in
+  /// `apart`, of which others have a copy, are subtrees of their own.
+  fileprivate func shares(of layer: FeedForwardLayer, apart: Set<Int>) -> [ShareKey] {
     let count = layer.sliceCount
     guard case .mixture(let mixture) = layer else {
       return Self.slices(denseQuarters, of: count).map { ShareKey(experts: .all, slices: $0) }
     }
     let held = Self.slices(expertQuarters, of: count)
     let shared = Self.slices(sharedQuarters, of: count)
-    if experts == [0..<mixture.experts.count] && held == shared {
+    if apart.isEmpty && experts == [0..<mixture.experts.count] && held == shared {
       return held.map { ShareKey(experts: .all, slices: $0) }
     }
     let ranges = experts.flatMap { range in
-      ExpertTree.subtrees(of: range, in: mixture.experts.count)
+      ExpertTree.subtrees(of: range, in: mixture.experts.count, apart: apart)
     }
     return shared.map { ShareKey(experts: .shared, slices: $0) }
       + held.flatMap { slices in
@@ -204,13 +225,15 @@ extension ShardPart {
 }
 
 extension ExpertTree {
-  /// The largest subtrees of `0..<count` that make up `part`, ascending.
-  package static func subtrees(of part: Range<Int>, in count: Int) -> [Range<Int>] {
+  /// The largest subtrees of `0..<count` that make up `part`, ascending; those in `apart` alone.
+  package static func subtrees(
+    of part: Range<Int>, in count: Int, apart: Set<Int> = []
+  ) -> [Range<Int>] {
     var found: [Range<Int>] = []
     func visit(_ range: Range<Int>) {
       let common = range.clamped(to: part)
       if common.isEmpty { return }
-      if common == range {
+      if common == range && (range.count == 1 || apart.isDisjoint(with: range)) {
         found.append(range)
         return
       }

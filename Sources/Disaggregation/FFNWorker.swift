@@ -31,19 +31,17 @@ package struct WorkerOptions: Hashable, Sendable {
 
 /// A shard's weights under one map, and room for its answers.
 private final class Holding<T: Transport> {
-  let epoch: UInt32
+  let map: ExpertMap
   let shard: Int
-  let part: ShardPart
+  var epoch: UInt32 { map.epoch }
   var compute: ShardCompute
   var answers: SlotPool<T>
 
   init(
-    epoch: UInt32, shard: Int, part: ShardPart, compute: consuming ShardCompute,
-    answers: SlotPool<T>
+    map: ExpertMap, shard: Int, compute: consuming ShardCompute, answers: SlotPool<T>
   ) {
-    self.epoch = epoch
+    self.map = map
     self.shard = shard
-    self.part = part
     self.compute = compute
     self.answers = answers
   }
@@ -159,7 +157,7 @@ package final class FFNWorker<T: Transport> {
     try map.check(expertCount: hasMixtures ? model.configuration.expertCount : 0)
     precondition(map.parts.indices.contains(shard), "the map has no shard \(shard)")
     let compute = ShardCompute(
-      part: map.parts[shard], layers: model.layers, configuration: model.configuration,
+      map: map, shard: shard, layers: model.layers, configuration: model.configuration,
       activation: model.activation, tokenLimit: options.jobRowLimit, compute: model.compute)
     let planeLimit = max(1, compute.planeCounts.max() ?? 1)
     let rowByteCount = 4 * model.configuration.hiddenSize
@@ -167,9 +165,7 @@ package final class FFNWorker<T: Transport> {
       transport: hub.transport,
       byteCount: planeLimit * options.dispatchRowLimit * rowByteCount, limit: options.slotLimit)
     holdings.append(
-      Holding(
-        epoch: map.epoch, shard: shard, part: map.parts[shard], compute: compute,
-        answers: answers))
+      Holding(map: map, shard: shard, compute: compute, answers: answers))
     let used = Set(hub.links.compactMap { history[$0.link]?.mapEpoch })
     let newest = holdings.suffix(2).map(\.epoch)
     holdings = holdings.enumerated().filter { index, holding in
@@ -182,9 +178,9 @@ package final class FFNWorker<T: Transport> {
     guard let own = holdings.first, map.parts.indices.contains(own.shard) else { return }
     let shard = own.shard
     if let known = holdings.first(where: { $0.epoch == map.epoch }) {
-      let isSame = known.part == map.parts[shard]
       hub.tellHeld(
-        map, on: link, refusal: isSame ? nil : "expert map \(map.epoch) is another one here")
+        map, on: link,
+        refusal: known.map == map ? nil : "expert map \(map.epoch) is another one here")
       shareRoom()
       return
     }

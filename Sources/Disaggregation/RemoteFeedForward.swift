@@ -70,6 +70,7 @@ package final class RemoteFeedForward<T: Transport> {
     /// By shard: which rows it gets, and the block they lie in.
     var packed: [Int: Packed] = [:]
     var answers: [ShardAnswer?]
+    var copies: CopyChoice
     var answerBlocks: [Int] = []
     var outcome: Outcome?
   }
@@ -102,6 +103,8 @@ package final class RemoteFeedForward<T: Transport> {
   package private(set) var options: RemoteOptions
   let context: FeedForwardContext
   private(set) var shares: [[[ShareKey]]]
+  /// The holders of experts that have several.
+  private(set) var copies: [Int: [Int]]
   private(set) var plans: [CombinationPlan]
   private var nextMap: ExpertMap?
   var machine: ExchangeStateMachine
@@ -145,7 +148,8 @@ package final class RemoteFeedForward<T: Transport> {
     hub = LinkHub(
       transport: transport, control: control, timeouts: options.timeouts, watchesPeers: true)
     let isExact = options.format.isExact
-    shares = context.layers.map { layer in options.map.parts.map { $0.shares(of: layer) } }
+    shares = context.layers.map { options.map.shares(of: $0) }
+    copies = options.map.copies
     plans = zip(context.layers, shares).map {
       CombinationPlan(layer: $0, shares: $1, isExact: isExact)
     }
@@ -171,7 +175,7 @@ package final class RemoteFeedForward<T: Transport> {
       LocalShard(
         shard: shard,
         compute: ShardCompute(
-          part: options.map.parts[shard], layers: context.layers,
+          map: options.map, shard: shard, layers: context.layers,
           configuration: context.configuration, activation: context.activation,
           tokenLimit: context.tokenLimit, compute: context.compute))
     }
@@ -207,7 +211,8 @@ package final class RemoteFeedForward<T: Transport> {
     try map.check(expertCount: hasMixtures ? context.configuration.expertCount : 0)
     precondition(
       map.parts.count == options.map.parts.count
-        && options.localShards.allSatisfy { map.parts[$0] == options.map.parts[$0] },
+        && options.localShards.allSatisfy { map.parts[$0] == options.map.parts[$0] }
+        && map.copies.values.allSatisfy { Set($0).isDisjoint(with: options.localShards) },
       "a map of other shards")
     nextMap = map
   }
@@ -215,7 +220,8 @@ package final class RemoteFeedForward<T: Transport> {
   private func take(_ map: ExpertMap) {
     nextMap = nil
     options.map = map
-    shares = context.layers.map { layer in map.parts.map { $0.shares(of: layer) } }
+    shares = context.layers.map { map.shares(of: $0) }
+    copies = map.copies
     let isExact = options.format.isExact
     plans = zip(context.layers, shares).map {
       CombinationPlan(layer: $0, shares: $1, isExact: isExact)
@@ -418,13 +424,15 @@ package final class RemoteFeedForward<T: Transport> {
     let tokenCount = microBatch.tokens.count
     var shards: [Int] = []
     var whole: Int?
+    let choice = outgoing[slot]?.copies ?? CopyChoice()
     for shard in options.map.parts.indices where !shares[layer][shard].isEmpty {
-      let rows = rows(for: shard, layer, microBatch)
+      let rows = rows(for: shard, layer, microBatch, choice)
       if let rows, rows.isEmpty { continue }
       if options.localShards.contains(shard) { continue }
       shards.append(shard)
       let rowCount = rows?.count ?? tokenCount
-      if rows == nil, let block = whole {
+      // Where shards hold copies, each is told what to leave to the others.
+      if rows == nil, copies.isEmpty, let block = whole {
         blockUses[block, default: 0] += 1
         outgoing[slot]?.packed[shard] = Packed(block: block, rowCount: rowCount, rows: nil)
         continue
@@ -434,33 +442,11 @@ package final class RemoteFeedForward<T: Transport> {
       if rows == nil { whole = block }
       let layout = layout(layer: layer, rowCount: rowCount)
       layout.write(
-        microBatch.normed, microBatch.routing, rows: rows,
+        microBatch.normed, microBatch.routing, rows: rows, for: shard, choice,
         to: sendBlocks.slice(block, layout.byteCount))
       outgoing[slot]?.packed[shard] = Packed(block: block, rowCount: rowCount, rows: rows)
     }
     return shards
-  }
-
-  /// The rows that a shard must see; nil for all of them.
-  private func rows(
-    for shard: Int, _ layer: Int, _ microBatch: borrowing MicroBatch
-  ) -> [Int32]? {
-    if options.dispatch == .broadcast { return nil }
-    var ranges: [Range<Int>] = []
-    for key in shares[layer][shard] {
-      guard case .routed(let range) = key.experts else { return nil }
-      ranges.append(range)
-    }
-    let topK = microBatch.routing.expertsPerToken
-    var rows: [Int32] = []
-    for token in microBatch.tokens.indices {
-      let isWanted = (0..<topK).contains { choice in
-        let expert = Int(microBatch.routing.experts[token * topK + choice])
-        return ranges.contains { $0.contains(expert) }
-      }
-      if isWanted { rows.append(Int32(token)) }
-    }
-    return rows.count == microBatch.tokens.count ? nil : rows
   }
 
   /// Frees what a slot holds.
@@ -494,7 +480,8 @@ extension RemoteFeedForward: FeedForwardService {
     pump()
     outgoing[slot] = Outgoing(
       layer: index, tokenCount: microBatch.tokens.count, isPrefill: microBatch.isPrefill,
-      answers: options.map.parts.map { _ in nil })
+      answers: options.map.parts.map { _ in nil },
+      copies: copyChoice(index, microBatch))
     do throws(FeedForwardError) {
       let shards = try pack(slot, index, microBatch)
       perform(
@@ -525,7 +512,7 @@ extension RemoteFeedForward: FeedForwardService {
       case .complete:
         statistics.complete(slot: slot, now: transport.now)
         combiner.combine(
-          plans[layer.value], current.answers, microBatch.routing,
+          plans[layer.value], current.answers, microBatch.routing, current.copies,
           tokenCount: current.tokenCount, into: &microBatch.feedForwardOutput)
         clear(slot)
         if let record = statistics.combined(slot: slot, now: transport.now) { learn(record) }

@@ -16,12 +16,12 @@ struct ShardCompute: ~Copyable {
   private var planes: Buffer<Float>
   private var sum: Buffer<Float>
 
-  /// Views of a part of `layers`, and scratch for `tokenLimit` rows.
+  /// Views of a shard's part of `layers`, and scratch for `tokenLimit` rows.
   init(
-    part: ShardPart, layers: [FeedForwardLayer], configuration: TextConfiguration,
+    map: ExpertMap, shard: Int, layers: [FeedForwardLayer], configuration: TextConfiguration,
     activation: ActivationType, tokenLimit: Int, compute: Compute
   ) {
-    let keys = layers.map { part.shares(of: $0) }
+    let keys = layers.map { map.shares(of: $0)[shard] }
     shares = zip(layers, keys).map { layer, keys in
       keys.map { FeedForwardShare(of: layer, experts: $0.experts, slices: $0.slices) }
     }

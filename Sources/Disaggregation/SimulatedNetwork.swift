@@ -2,6 +2,7 @@
 // as in production under delays, reordering, loss, repeats, hangs and deaths. A seed gives the same
 // run each time.
 
+import Synchronization
 import Tensors
 
 /// What goes wrong on a simulated network.
@@ -242,14 +243,18 @@ package final class SimulatedTransport: Transport {
     self.number = number
   }
 
-  private struct NoWaker: TransportWaker {
-    func wake() {}
+  private final class Waker: TransportWaker {
+    private let isSet = Atomic<Bool>(false)
+    func wake() { isSet.store(true, ordering: .relaxed) }
+    func take() -> Bool { isSet.exchange(false, ordering: .relaxed) }
   }
+
+  private let ownWaker = Waker()
 
   /// The simulated time.
   package var now: Duration { network.now }
-  /// Does nothing: there is one thread.
-  package var waker: any TransportWaker { NoWaker() }
+  /// Makes the next `wait` return: there is one thread.
+  package var waker: any TransportWaker { ownWaker }
   /// "simulation".
   package func carrier(of link: LinkID) -> String { "simulation" }
 
@@ -332,7 +337,7 @@ package final class SimulatedTransport: Transport {
 
   /// Lets the whole world run until something comes here.
   package func wait(until deadline: Duration) {
-    network.run(until: deadline) { !events.isEmpty }
+    network.run(until: deadline) { !events.isEmpty || ownWaker.take() }
   }
 
   /// Whether something was not told yet.

@@ -57,7 +57,8 @@ package enum ExchangeType: UInt8, Sendable, CaseIterable {
   case none = 0
   case float32 = 1
   case bfloat16 = 2
-  case e4m3 = 3
+  // 3 was E4M3, in version 1.
+  case e3m4 = 4
 
   /// Bytes that one value takes.
   package var byteWidth: Int {
@@ -65,18 +66,17 @@ package enum ExchangeType: UInt8, Sendable, CaseIterable {
     case .none: 0
     case .float32: 4
     case .bfloat16: 2
-    case .e4m3: 1
+    case .e3m4: 1
     }
   }
 }
 
-/// Where the factors of E4M3 values stand.
+/// Where the factors of E3M4 values stand.
 package enum ScaleKind: UInt8, Sendable, CaseIterable {
   case none = 0
-  /// One Float32 per token.
-  case token = 1
-  /// One Float32 per 128 values of a token.
-  case block128 = 2
+  // 1 and 2 were one per token and per 128 values, in version 1.
+  /// One Float32 per 64 values of a token.
+  case block64 = 3
 }
 
 /// Times of an FFN node's work on a message, by its own clock, in nanoseconds; 0 where unknown.
@@ -181,7 +181,7 @@ package struct WireHeader: Hashable, Sendable {
   /// "AFD1".
   package static let magic: UInt32 = 0x3144_4641
   /// The protocol's version.
-  package static let version: UInt8 = 1
+  package static let version: UInt8 = 2
   /// Largest payload of a small message.
   package static let controlPayloadLimit = 64 << 10
   /// Largest payload of a bulk message.

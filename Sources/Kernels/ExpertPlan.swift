@@ -105,7 +105,8 @@ package struct ExpertPlan: Sendable {
     for _ in 0...held.count { starts.append(0) }
     for pair in 0..<pairCount {
       let expert = Int(experts[pair])
-      precondition(expert >= 0 && expert < expertCount, "expert \(expert) of \(expertCount)")
+      // Negative: the copy of an expert elsewhere computes it.
+      precondition(expert < expertCount, "expert \(expert) of \(expertCount)")
       guard held.contains(expert) else {
         slots.append(-1)
         continue

@@ -4,22 +4,27 @@
   import Darwin
 #endif
 
-// Values on their way to another process: Float32 rows as they are, rounded to BF16, or as E4M3
-// with a factor for every 128 values. Plain loops that the compiler vectorises.
+// Values on their way to another process: Float32 rows as they are, rounded to BF16, or as E3M4
+// with a factor for every 64 values. Plain loops that the compiler vectorises.
+//
+// Why E3M4 and not the E4M3 of weights: with a factor for every few values the range of E4M3 is not
+// used, and one more bit of mantissa halves the error. Of normal values it leaves 1.2 % instead of
+// 2.6 % (root mean square), also where one value in 500 is 40 times as large; steps of one size
+// (INT8, E2M5) do better without such outliers and worse with them.
 
 /// How values are written where they leave a process.
 package enum PackedType: Sendable, Equatable, CaseIterable {
   case float32
   case bfloat16
-  /// One byte per value, and after all values of a row one Float32 factor per 128 of them.
-  case e4m3
+  /// One byte per value, and after all values of a row one Float32 factor per 64 of them.
+  case e3m4
 
   /// Bytes of one row of `columns` values; rows begin at multiples of 4.
   package func rowByteCount(_ columns: Int) -> Int {
     switch self {
     case .float32: 4 * columns
     case .bfloat16: (2 * columns + 3) / 4 * 4
-    case .e4m3: (columns + 3) / 4 * 4 + 4 * ((columns + 127) / 128)
+    case .e3m4: (columns + 3) / 4 * 4 + 4 * ((columns + e3m4Block - 1) / e3m4Block)
     }
   }
 }
@@ -39,7 +44,7 @@ extension Buffer where Element == Float {
       switch type {
       case .float32: unsafe memcpy(y, x, 4 * columns)
       case .bfloat16: unsafe packBFloat16(x, y, columns)
-      case .e4m3: unsafe packE4M3(x, y, columns)
+      case .e3m4: unsafe packE3M4(x, y, columns)
       }
     }
   }
@@ -62,12 +67,12 @@ extension Buffer where Element == Float {
         for index in 0..<columns {
           unsafe y[index] = Float(bitPattern: UInt32(codes[index]) << 16)
         }
-      case .e4m3:
+      case .e3m4:
         let codes = unsafe x.assumingMemoryBound(to: UInt8.self)
         let factors = unsafe (x + (columns + 3) / 4 * 4).assumingMemoryBound(to: Float.self)
-        unsafe e4m3Values.withUnsafeBufferPointer { values in
+        unsafe e3m4Values.withUnsafeBufferPointer { values in
           for index in 0..<columns {
-            unsafe y[index] = values[Int(codes[index])] * factors[index / 128]
+            unsafe y[index] = values[Int(codes[index])] * factors[index / e3m4Block]
           }
         }
       }
@@ -79,7 +84,7 @@ extension Buffer where Element == Float {
     _ type: PackedType, from region: MutableByteRegion, at source: Int, columns: Int,
     to offset: Int
   ) {
-    precondition(type != .e4m3, "results are never E4M3")
+    precondition(type != .e3m4, "results are never E3M4")
     precondition(
       offset >= 0 && columns >= 0 && offset + columns <= count, "elements outside the buffer")
     checkRow(type, columns, region.byteCount, source)
@@ -137,8 +142,12 @@ extension Buffer where Element == Float {
   }
 }
 
-/// The value of every E4M3 code.
-private let e4m3Values: [Float] = (0..<256).map { float(e4m3: UInt8($0)) }
+/// Values that share a factor.
+private let e3m4Block = 64
+/// The largest E3M4 value; there are no codes for infinity or NaN.
+private let e3m4Largest: Float = 31
+/// The value of every E3M4 code.
+private let e3m4Values: [Float] = (0..<256).map { float(e3m4: UInt8($0)) }
 
 private func checkRow(_ type: PackedType, _ columns: Int, _ byteCount: Int, _ offset: Int) {
   precondition(
@@ -153,36 +162,48 @@ private func packBFloat16(
   for index in 0..<columns { unsafe y[index] = bfloat16Bits(x[index]) }
 }
 
-private func packE4M3(
+private func packE3M4(
   _ x: UnsafePointer<Float>, _ target: UnsafeMutableRawPointer, _ columns: Int
 ) {
   let y = unsafe target.assumingMemoryBound(to: UInt8.self)
   let factors = unsafe (target + (columns + 3) / 4 * 4).assumingMemoryBound(to: Float.self)
   var first = 0
   while first < columns {
-    let last = min(columns, first + 128)
-    var largest: Float = 0
-    for index in first..<last { unsafe largest = max(largest, abs(x[index])) }
-    let factor = largest > 0 && largest.isFinite ? largest / 448 : 1
-    unsafe factors[first / 128] = factor
-    let inverse = 1 / factor
-    for index in first..<last { unsafe y[index] = e4m3Code(x[index] * inverse) }
+    let last = min(columns, first + e3m4Block)
+    // As integers magnitudes keep their order, and infinity and NaN are the largest.
+    var bits: UInt32 = 0
+    for index in first..<last { unsafe bits = max(bits, x[index].bitPattern & 0x7FFF_FFFF) }
+    let largest = Float(bitPattern: bits)
+    // A value that is none makes its whole block none, so that it is noticed on the other side.
+    let isFinite = largest.isFinite
+    let factor = largest < 0x1p-100 ? 1 : isFinite ? largest / e3m4Largest : .nan
+    unsafe factors[first / e3m4Block] = factor
+    let inverse = isFinite ? 1 / factor : 0
+    for index in first..<last { unsafe y[index] = e3m4Code(x[index] * inverse) }
     first = last
   }
 }
 
-/// The nearest E4M3 code, ties to even; larger values than 448 become 448, NaN stays NaN.
-package func e4m3Code(_ value: Float) -> UInt8 {
-  let sign = UInt8(truncatingIfNeeded: value.bitPattern >> 24) & 0x80
+/// The nearest E3M4 code, ties to even; what is beyond 31 becomes 31.
+package func e3m4Code(_ value: Float) -> UInt8 {
+  let sign = value.bitPattern >> 24 & 0x80
   let magnitude = abs(value)
-  if magnitude.isNaN { return sign | 0x7F }
-  if magnitude >= 448 { return sign | 0x7E }
-  if magnitude < 0x1p-6 {
-    // Subnormal: multiples of 2^-9; rounding up from the last gives the smallest normal code.
-    return sign | UInt8((magnitude * 512).rounded(.toNearestOrEven))
-  }
+  // Without branches, so that loops become vectors. Small values are multiples of 2^-6 (rounding up
+  // from the last gives the smallest normal code); adding 2^23 rounds to whole ones.
+  let small = (magnitude * 64 + 0x1p23).bitPattern & 0x1F
   let bits = magnitude.bitPattern
-  let rounded = bits &+ 0x7FFFF &+ (bits >> 20 & 1)
-  let code = (rounded >> 20) &- (120 << 3)
-  return sign | UInt8(truncatingIfNeeded: min(code, 0x7E))
+  let rounded = (bits &+ 0x3FFFF &+ (bits >> 19 & 1)) >> 19
+  let normal = min(rounded &- (124 << 4), 0x7F)
+  return UInt8(truncatingIfNeeded: sign | (magnitude < 0x1p-2 ? small : normal))
+}
+
+/// The value of an E3M4 code: a sign, three bits of exponent, four of mantissa.
+package func float(e3m4 code: UInt8) -> Float {
+  let exponent = Int(code >> 4 & 7)
+  let mantissa = Float(code & 15) / 16
+  let magnitude =
+    exponent == 0
+    ? mantissa * 0x1p-2
+    : (1 + mantissa) * Float(sign: .plus, exponent: exponent - 3, significand: 1)
+  return code & 0x80 == 0 ? magnitude : -magnitude
 }

@@ -15,13 +15,17 @@ struct ClusterRebalanceCommand: Command {
       .number(
         "every", in: 1...86_400,
         help: "seconds between two looks, each at the load since the last (default: once)"),
+      .integer(
+        "spare", in: 0...1024, default: 0,
+        help: "copies of other shards' hottest experts that each shard may hold as well"),
       .number("timeout", in: 1...3600, default: 300, help: "seconds for nodes to read experts in"),
     ],
     discussion: """
       Asks the attention nodes how many tokens chose each expert, swaps experts between the shards
       until they have nearly as many tokens each, and gives the attention nodes the new map. They
       use it once every ffn node has read its new experts; requests go on, and no bit changes. Each
-      shard keeps its number of experts. Shards that hold slices of experts are left as they are.
+      shard keeps its number of experts, but for the copies that --spare allows: the tokens of an
+      expert with copies take turns. Shards that hold slices of experts are left as they are.
       """)
 
   /// What an attention node tells.
@@ -47,27 +51,30 @@ struct ClusterRebalanceCommand: Command {
           return isLater ? zip(look.load, old).map { $0 - $1 } : look.load
         })
       for look in looks { before[look.node.id] = look.load }
-      try await rebalance(looks, load, probe, arguments)
+      try await rebalance(
+        looks, load, try? file.layout(expertCount: load.count).map, probe, arguments)
       guard let seconds = arguments.optionalNumber("every") else { return }
       try await Task.sleep(for: .seconds(seconds))
     }
   }
 
   private static func rebalance(
-    _ looks: [Look], _ load: [Int], _ probe: ClusterProbe, _ arguments: ParsedArguments
+    _ looks: [Look], _ load: [Int], _ base: ExpertMap?, _ probe: ClusterProbe,
+    _ arguments: ParsedArguments
   ) async throws {
     guard let newest = looks.map(\.map).max(by: { $0.epoch < $1.epoch }) else { return }
     guard load.contains(where: { $0 > 0 }) else {
       return arguments.log.info("no tokens have been routed since the last look; nothing to do")
     }
     let found = newest.imbalance(load: load)
-    let better = newest.balanced(load: load)
+    let better = newest.balanced(
+      load: load, spare: arguments.integer("spare"), base: base)
     let next = better ?? newest
     if let better {
       arguments.log.info(
         "map \(better.epoch): the busiest shard has \(text(better.imbalance(load: load))) of an "
           + "even share, \(text(found)) before; \(moved(newest, better)) of \(load.count) experts "
-          + "move")
+          + "move, \(better.copies.count) have copies")
     } else {
       arguments.log.info(
         "map \(newest.epoch) stays: the busiest shard has \(text(found)) of an even share")

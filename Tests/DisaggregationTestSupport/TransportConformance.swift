@@ -19,6 +19,7 @@ package final class TransportConformance {
       ("payloads of every size arrive, in both directions at once", { try $0.sizes() }),
       ("an arrival may be dropped and its sender gets the memory back", { try $0.drop() }),
       ("closing tells the peer, and ends what was under way", { try $0.close() }),
+      ("an address can be taken once", { try $0.addressIsTaken() }),
       ("nobody at the address is a loss, not a wait", { try $0.unreachable() }),
       ("wait returns at its deadline, and early for a message", { try $0.waiting() }),
       ("links are independent of each other", { try $0.twoLinks() }),
@@ -68,7 +69,12 @@ package final class TransportConformance {
         if atCaller { callerEvents.remove(at: index) } else { listenerEvents.remove(at: index) }
         return result
       }
+      let known = callerEvents.count + listenerEvents.count
       turn()
+      // A simulated network's time passes only while somebody waits.
+      if callerEvents.count + listenerEvents.count == known {
+        caller.wait(until: caller.now + .microseconds(100))
+      }
     }
     throw Failure(
       description: "no \(what); caller \(callerEvents), listener \(listenerEvents)")
@@ -228,6 +234,18 @@ package final class TransportConformance {
     }
   }
 
+  private func addressIsTaken() throws {
+    do {
+      try caller.listen(at: address)
+      throw Failure(description: "two listen at one address")
+    } catch let error as TransportError {
+      guard case .cannotListen(let found, _) = error, found.hasSuffix(address) else {
+        throw Failure(description: "\(error)")
+      }
+    }
+    _ = try join()
+  }
+
   private func unreachable() throws {
     let link = try caller.connect(to: deadAddress)
     try take(true, "loss") { event -> Bool? in
@@ -238,6 +256,7 @@ package final class TransportConformance {
   private func waiting() throws {
     let (out, _) = try join()
     turn()
+    listenerEvents = []
     let began = listener.now
     var turns = 0
     while listener.now - began < .milliseconds(20) {

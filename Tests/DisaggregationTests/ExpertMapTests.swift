@@ -23,8 +23,13 @@ struct ExpertMapTests {
     var map = ExpertMap.expertParallel(expertCount: 8, count: 2)
     map.parts[1].experts = [3..<8]
     #expect(throws: ExpertMapError.coverage(what: "expert 3", quarter: 0, holders: 2)) {
+      try map.check(expertCount: 8, allowsCopies: false)
+    }
+    map.parts[1].expertQuarters = 0..<2
+    #expect(throws: ExpertMapError.coverage(what: "expert 3", quarter: 0, holders: 2)) {
       try map.check(expertCount: 8)
     }
+    map.parts[1].expertQuarters = 0..<4
     map.parts[1].experts = [5..<8]
     #expect(throws: ExpertMapError.coverage(what: "expert 4", quarter: 0, holders: 0)) {
       try map.check(expertCount: 8)
@@ -92,5 +97,25 @@ struct ExpertMapTests {
     #expect(better.parts.allSatisfy { Array($0.experts.joined()).count == 4 })
     #expect(better.balanced(load: load) == nil)
     #expect(ExpertMap.tensorParallel(expertCount: 8, count: 2).balanced(load: load) == nil)
+  }
+
+  @Test("what no swap can even gets copies, whose tokens are shared; they go when load moves on")
+  func copies() throws {
+    let map = ExpertMap.expertParallel(expertCount: 8, count: 4)
+    // One expert has more than half of all tokens.
+    let load = [5, 100, 10, 10, 10, 10, 10, 10]
+    let swapped = map.balanced(load: load) ?? map
+    #expect(swapped.imbalance(load: load) > 2.3)
+    let better = try #require(map.balanced(load: load, spare: 1, base: map))
+    try better.check(expertCount: 8)
+    #expect(better.copies[1]?.count == 4 && better.copies.count == 1)
+    #expect(better.imbalance(load: load) < 1.2)
+    let counts = better.parts.map { $0.experts.joined().count }
+    #expect(counts.allSatisfy { $0 <= 3 } && counts.reduce(0, +) == 11)
+    let moved = [100, 5, 10, 10, 10, 10, 10, 10]
+    let next = try #require(better.balanced(load: moved, spare: 1, base: map))
+    #expect(next.copies[1] == nil && next.copies[0]?.count == 4)
+    let even = try #require(better.balanced(load: [1, 1, 1, 1, 1, 1, 1, 1], base: map))
+    #expect(even.copies.isEmpty && even.parts.allSatisfy { $0.experts.joined().count == 2 })
   }
 }

@@ -13,17 +13,6 @@ struct LoopbackTransportTests {
     try TransportConformance.checks[index].run(pair)
   }
 
-  @Test("an address can be taken once")
-  func addressInUse() throws {
-    let network = LoopbackNetwork()
-    let first = network.makeTransport()
-    try first.listen(at: "a")
-    let second = network.makeTransport()
-    #expect(throws: TransportError.cannotListen(address: "a", reason: "address in use")) {
-      try second.listen(at: "a")
-    }
-  }
-
   @Test("a cut breaks both ends, a freeze delays")
   func faults() throws {
     let network = LoopbackNetwork()

@@ -40,11 +40,12 @@ struct ScheduledSimulationTests {
       sums.failedRequests += found.failedRequests
       sums.resends += found.resends
       sums.mapChanges += found.mapChanges
+      sums.copies += found.copies
       sums.lostLinks += found.lostLinks
     }
     // The faults are there, and so is what stands against them.
     #expect(sums.failedRequests > 0 && sums.resends > 0 && sums.lostLinks > 0)
-    #expect(sums.mapChanges > 0)
+    #expect(sums.mapChanges > 0 && sums.copies > 0)
   }
 }
 
@@ -55,6 +56,7 @@ private struct Findings: Sendable {
   var failedRequests = 0
   var resends = 0
   var mapChanges = 0
+  var copies = 0
   var lostLinks = 0
 }
 
@@ -140,6 +142,7 @@ private struct Workload {
     found.resends = world.remote.statistics.traffic.reduce(0) { $0 + $1.resendCount }
     found.lostLinks = world.remote.statistics.lostLinkCount
     found.mapChanges = world.mapChangeCount
+    found.copies = world.hasCopies ? 1 : 0
     return found
   }
 

@@ -20,6 +20,8 @@ final class SimulatedCluster {
   /// Tokens that chose each expert.
   private var expertLoad: [Int]
   private let changeEvery: Int
+  /// Copies that each shard may hold.
+  private let spare: Int
 
   init(seed: UInt64, model: TinyModel) throws {
     self.model = model
@@ -33,6 +35,7 @@ final class SimulatedCluster {
     self.network = network
     microBatches = network.random(in: 1..<4)
     changeEvery = network.random(in: 3..<12)
+    spare = network.random(in: 0..<3)
     let file = Self.file(network)
     self.file = file
     let layout = try file.layout(expertCount: model.configuration.expertCount)
@@ -150,12 +153,18 @@ final class SimulatedCluster {
       var load = expertLoad
       // The latest load counts; a map that is better by the whole would soon be the last one.
       load.swapAt(0, stepCount % load.count)
-      if let map = desk.current.balanced(load: load) { _ = desk.propose(map) }
+      // One expert that no swap can even, so that there is something to copy.
+      if spare > 0 { load[stepCount % load.count] += load.reduce(0, +) }
+      let map = desk.current.balanced(load: load, spare: spare, base: layout.map)
+      if let map { _ = desk.propose(map) }
     }
     remote.idle()
     if !remote.missingPeers.isEmpty { _ = remote.connect(until: network.now + .milliseconds(50)) }
     remote.beginStep()
   }
+
+  /// Whether experts have copies at the end.
+  var hasCopies: Bool { !desk.current.copies.isEmpty }
 
   /// How often the map changed.
   var mapChangeCount: Int { Int(desk.current.epoch) - 1 }

@@ -9,6 +9,16 @@ private let prompts: [[Int32]] = [[1, 17, 130, 42, 9], [250, 4], [12, 99, 7]]
 /// The real exchange and the real workers on a simulated network, from seeds.
 @Suite("Simulated networks")
 struct SimulationTests {
+  @Test("does what every transport must", arguments: TransportConformance.checks.map(\.claim))
+  func conforms(claim: String) throws {
+    let network = SimulatedNetwork(seed: 5, faults: SimulatedFaults())
+    let check = try #require(TransportConformance.checks.first { $0.claim == claim })
+    try check.run(
+      TransportConformance(
+        caller: network.makeTransport(), listener: network.makeTransport(), address: "ffn-0",
+        deadAddress: "nobody"))
+  }
+
   @Test("under any faults each step has the bits of one process or fails with a reason")
   func faults() throws {
     let model = try TinyModel(.bfloat16, activation: .bfloat16)

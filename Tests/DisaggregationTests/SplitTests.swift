@@ -26,7 +26,16 @@ struct Split: Sendable, CustomTestStringConvertible {
     Split(name: "3F EP", map: .expertParallel(expertCount: 8, count: 3)),
     Split(name: "4F EP x TP", map: crossed),
     Split(name: "3F scattered", map: scattered),
+    Split(name: "3F with copies", map: copied),
   ]
+
+  /// Experts 1, 2 and 6 at several shards, one of them at all.
+  static let copied = ExpertMap(
+    parts: [
+      ShardPart(experts: [0..<3], sharedQuarters: 0..<4, denseQuarters: 0..<2),
+      ShardPart(experts: [1..<6], sharedQuarters: 0..<0, denseQuarters: 2..<4),
+      ShardPart(experts: [2..<3, 6..<8], sharedQuarters: 0..<0, denseQuarters: 0..<0),
+    ])
 
   /// Two slices of two halves of the experts.
   static let crossed = ExpertMap(
@@ -103,9 +112,10 @@ struct SplitTests {
     try check(split, attentionCount: count, .bfloat16, .bfloat16)
   }
 
-  @Test("broadcasting instead of selecting changes nothing")
-  func broadcast() throws {
-    try check(Split.all[3], .bfloat16, .bfloat16) { $0.dispatch = .broadcast }
+  @Test(
+    "broadcasting instead of selecting changes nothing", arguments: [Split.all[3], Split.all[7]])
+  func broadcast(split: Split) throws {
+    try check(split, .bfloat16, .bfloat16) { $0.dispatch = .broadcast }
   }
 
   @Test("a shard that the attention process keeps changes nothing")

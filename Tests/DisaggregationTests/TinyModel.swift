@@ -196,7 +196,10 @@ extension WeightMatrix {
       switch format {
       case .float32: put(value().bitPattern, &bytes)
       case .bfloat16: put(bfloat16Bits(value()), &bytes)
-      case .e4m3: bytes.append(e4m3Code(value() * 200))
+      case .e4m3:
+        // Magnitudes from 2 to 15.
+        let bits = generator.next() >> 40
+        bytes.append(UInt8(truncatingIfNeeded: bits & 0x87 | (8 + (bits >> 8) % 3) << 3))
       case .int8: bytes.append(UInt8(truncatingIfNeeded: generator.next() >> 40))
       case .int4: preconditionFailure("INT4 goes through the same code as INT8")
       }

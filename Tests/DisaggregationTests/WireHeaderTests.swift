@@ -78,7 +78,7 @@ struct WireHeaderTests {
   func strangers() {
     var bytes = WireHeader(kind: .ping).encoded()
     bytes[4] = 9
-    #expect(throws: WireError.wrongVersion(found: 9, supported: 1)) {
+    #expect(throws: WireError.wrongVersion(found: 9, supported: Int(WireHeader.version))) {
       try WireHeader(decoding: bytes)
     }
     let http = Array("GET / HTTP/1.1\r\n".utf8) + Array(repeating: 0, count: 80)
