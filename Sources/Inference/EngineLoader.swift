@@ -62,20 +62,54 @@ extension Engine {
 }
 
 extension ModelFolder {
-  /// A short hash of the configuration and of every tensor's name, shape and first bytes: it
-  /// changes with the model, and takes no pass over the weights.
+  /// A short hash of the configuration, every tensor's name and shape, and what tensors hold: all
+  /// of a small one, sixteen pages of a large one, so that it takes no pass over the weights.
   package var fingerprint: String {
-    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-    func mix(_ bytes: some Sequence<UInt8>) {
-      for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x0100_0000_01B3 }
-    }
-    for entry in configuration.entries { mix("\(entry.field)=\(entry.value);".utf8) }
+    var hash = ContentHash()
+    for entry in configuration.entries { hash.mix("\(entry.field)=\(entry.value);") }
     for name in files.names {
       guard let tensor = files[name] else { continue }
-      mix("\(name)\(tensor.elementType.rawValue)\(tensor.shape)".utf8)
-      mix(tensor.bytes[0..<min(64, tensor.bytes.byteCount)].bytes())
+      hash.mix("\(name)\(tensor.elementType.rawValue)\(tensor.shape)")
+      let (page, count) = (4096, 16)
+      let byteCount = tensor.bytes.byteCount
+      if byteCount <= page * count {
+        hash.mix(tensor.bytes, 0..<byteCount)
+        continue
+      }
+      for index in 0..<count {
+        let first = (byteCount - page) / (count - 1) * index
+        hash.mix(tensor.bytes, first..<first + page)
+      }
     }
-    let digits = String(hash, radix: 16)
+    let value = hash.value
+    let digits = String(value, radix: 16)
     return String(repeating: "0", count: 16 - digits.count) + digits
+  }
+}
+
+/// FNV-1a over words of eight bytes.
+private struct ContentHash {
+  private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
+
+  mutating func mix(_ text: String) {
+    for byte in text.utf8 { mix(UInt64(byte)) }
+  }
+
+  mutating func mix(_ region: ByteRegion, _ range: Range<Int>) {
+    var offset = range.lowerBound
+    while offset + 8 <= range.upperBound {
+      mix(UInt64(littleEndian: region.load(UInt64.self, at: offset)))
+      offset += 8
+    }
+    while offset < range.upperBound {
+      mix(UInt64(region.load(UInt8.self, at: offset)))
+      offset += 1
+    }
+  }
+
+  private mutating func mix(_ word: UInt64) {
+    value = (value ^ word) &* 0x0100_0000_01B3
+    // Multiplying carries upwards only.
+    value ^= value >> 32
   }
 }

@@ -1,3 +1,4 @@
+import Foundation
 import Inference
 import Kernels
 import Sampling
@@ -88,6 +89,14 @@ import Testing
     #expect(first.utf8.count == 16)
     #expect(try ModelFolder(path: Fixtures.path("tiny/moe-bf16")).fingerprint == first)
     #expect(try ModelFolder(path: Fixtures.path("tiny/moe-fp8")).fingerprint != first)
+    // One bit of one weight makes another model.
+    let folder = try TemporaryFolder(copying: "tiny/moe-bf16")
+    #expect(try ModelFolder(path: folder.url.path).fingerprint == first)
+    let shard = folder.file("model-00002-of-00003.safetensors")
+    var bytes = [UInt8](try Data(contentsOf: shard))
+    bytes[bytes.count - 33] ^= 1
+    try Data(bytes).write(to: shard)
+    #expect(try ModelFolder(path: folder.url.path).fingerprint != first)
   }
 
   @Test("a context that the model does not have stops the engine with the error that says why")
