@@ -78,7 +78,7 @@ let package = Package(
         "Step3Model", "Tensors", "Kernels", "ModelConfiguration", "JSONScanning",
       ]),
     module("UCXTransport", imports: ["Disaggregation", "Tensors", "CUCX"]),
-    module("ClusterControl", imports: ["Disaggregation", "JSONScanning", "CCrypto"]),
+    module("ClusterControl", imports: ["Disaggregation", "Kernels", "JSONScanning", "CCrypto"]),
 
     // Composition.
     module("Simulation", imports: ["JSONScanning", "Scheduling", "KVCaching", "CostModel"]),
@@ -165,7 +165,8 @@ let package = Package(
         "UCXTransport", "Disaggregation", "DisaggregationTestSupport", "Tensors", "TestSupport",
       ]),
     tests(
-      "ClusterControlTests", imports: ["ClusterControl", "Disaggregation", "TestSupport"]),
+      "ClusterControlTests",
+      imports: ["ClusterControl", "Disaggregation", "Kernels", "TestSupport"]),
     tests("SchedulingTests", imports: ["Scheduling", "KVCaching"]),
     tests("CostModelTests", imports: ["CostModel", "JSONScanning", "TestSupport"]),
     tests("SimulationTests", imports: ["Simulation", "Scheduling", "CostModel"]),

@@ -58,7 +58,10 @@ extension ClusterFileError: CustomStringConvertible {
         : "\(path): expert \(expert) lacks slice \(missing.joined(separator: ", ")); add ffn nodes "
           + "with these slices"
     case .expertOutOfRange(let path, let id, let expert, let count):
-      "\(path): node \"\(id)\" names expert \(expert), but the model has experts 0 to \(count - 1)"
+      "\(path): node \"\(id)\" names expert \(expert), but the model has "
+        + (count > 0
+          ? "experts 0 to \(count - 1)"
+          : "none: it is dense; cut it by \"slice\", or leave \"experts\" out")
     case .mixedSlices(let path, let expert, let counts):
       "\(path): expert \(expert) is cut into \(counts.map(String.init).joined(separator: " and ")) "
         + "slices by different nodes; all holders of an expert must use one number of slices"

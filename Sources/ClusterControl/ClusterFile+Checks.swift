@@ -32,6 +32,11 @@ extension ClusterFile {
   /// The shards that the ffn nodes form, for a model of `expertCount` routed experts (0 for one
   /// without mixtures). Nodes that hold the same are replicas of one shard.
   package func layout(expertCount: Int) throws(ClusterFileError) -> ClusterLayout {
+    let withExperts = nodes(.ffn).first { $0.experts != nil }
+    if expertCount == 0, let node = withExperts {
+      throw .expertOutOfRange(
+        path: path, id: node.id, expert: node.experts?.first?.lowerBound ?? 0, expertCount: 0)
+    }
     try check(expertCount: max(1, expertCount))
     var shards: [(experts: [Range<Int>], slice: NodeSlice?, ids: [String])] = []
     for node in nodes(.ffn) {
@@ -51,7 +56,10 @@ extension ClusterFile {
         sharedQuarters: shared[index], denseQuarters: dense[index])
     }
     let map = ExpertMap(parts: parts)
-    do throws(ExpertMapError) { try map.check(expertCount: expertCount) } catch {
+    do throws(ExpertMapError) {
+      // Copies come by balancing; in the file they are mistakes.
+      try map.check(expertCount: expertCount, allowsCopies: false)
+    } catch {
       throw .unusableMap(path: path, error)
     }
     return ClusterLayout(map: map, holders: shards.map(\.ids))

@@ -1,5 +1,6 @@
 import Foundation
 package import JSONScanning
+import Kernels
 
 // The file's form:
 //
@@ -32,8 +33,8 @@ extension ClusterFile {
     let root = try Section(
       json, path: path, place: "the cluster",
       keys: [
-        "nodes", "key", "key_file", "exchange", "micro_batches", "dense", "shared_expert",
-        "data_ports", "timeouts_ms",
+        "nodes", "key", "key_file", "exchange", "kernels", "micro_batches", "dense",
+        "shared_expert", "data_ports", "timeouts_ms",
       ])
     var nodes: [ClusterNode] = []
     for (index, element) in try root.array("nodes").enumerated() {
@@ -41,10 +42,14 @@ extension ClusterFile {
     }
     self.init(path: path, nodes: nodes, key: try Self.key(root))
     exchange = try root.choice("exchange") ?? .exact
+    try readKernels(root)
     denseNodes = try Self.spread("dense", root, self)
     sharedNodes = try Self.spread("shared_expert", root, self)
-    if root.value("micro_batches")?.string != "auto" {
-      microBatchCount = try root.integer("micro_batches", in: 1...8)
+    if let value = root.value("micro_batches"), value.string != "auto" {
+      guard let count = value.integer, (1...8).contains(count) else {
+        throw root.failure("micro_batches", "must be \"auto\" or a whole number from 1 to 8")
+      }
+      microBatchCount = count
     }
     if let text = try root.string("data_ports") {
       guard let range = Self.range(text), range.lowerBound >= 1024, range.upperBound <= 65_535
@@ -53,6 +58,18 @@ extension ClusterFile {
     }
     if let value = root.value("timeouts_ms") { timeouts = try ClusterTimeouts(value, path: path) }
     try checkNodes()
+  }
+
+  private mutating func readKernels(_ root: Section) throws(ClusterFileError) {
+    let mixed = "mixed"
+    let choice = try root.choice(
+      "kernels", among: KernelChoice.allCases.map(\.rawValue) + [mixed])
+    mixesKernels = choice == mixed
+    kernels = choice.flatMap(KernelChoice.init).flatMap { $0 == .auto ? nil : $0 }
+    if mixesKernels && exchange == .exact {
+      throw root.failure(
+        "kernels", "cannot be \"mixed\" with the exact exchange: kernels differ in their last bits")
+    }
   }
 
   private static func key(_ root: Section) throws(ClusterFileError) -> [UInt8] {
@@ -240,9 +257,12 @@ struct Section {
   func choice<Choice: RawRepresentable<String> & CaseIterable>(
     _ key: String
   ) throws(ClusterFileError) -> Choice? {
+    try choice(key, among: Choice.allCases.map(\.rawValue)).flatMap(Choice.init)
+  }
+
+  func choice(_ key: String, among all: [String]) throws(ClusterFileError) -> String? {
     guard let text = try string(key) else { return nil }
-    if let choice = Choice(rawValue: text) { return choice }
-    let all = Choice.allCases.map(\.rawValue)
+    if all.contains(text) { return text }
     let hint = nearestName(to: text, among: all).map { "; did you mean \"\($0)\"?" } ?? ""
     throw failure(key, "must be one of \(all.joined(separator: ", "))\(hint)")
   }

@@ -1,4 +1,5 @@
 import JSONScanning
+package import Kernels
 
 /// A cluster as its file describes it: who is in it, who holds what, and how they talk.
 ///
@@ -13,6 +14,10 @@ package struct ClusterFile: Sendable, Equatable {
   package var key: [UInt8]
   /// How activations and results travel.
   package var exchange = ExchangeChoice.exact
+  /// What all processes compute with; nil lets each take the best of its machine.
+  package var kernels: KernelChoice?
+  /// Whether processes may compute with different kernels, whose last bits differ.
+  package var mixesKernels = false
   /// Micro-batches per step, 1...8; nil lets the program choose.
   package var microBatchCount: Int?
   /// The ffn nodes that dense layers are spread over, in equal slices; nil spreads them evenly.
@@ -48,6 +53,13 @@ package struct ClusterFile: Sendable, Equatable {
       throw .wrongRole(path: path, id: id, role: node.role.rawValue, wanted: role.rawValue)
     }
     return node
+  }
+}
+
+extension ClusterFile {
+  /// What peers must compute alike, for a process with these kernels and this precision.
+  package func arithmetic(kernels: String, activation: ActivationType) -> String {
+    "\(mixesKernels ? "" : "kernels \(kernels), ")\(activation.rawValue) activations"
   }
 }
 

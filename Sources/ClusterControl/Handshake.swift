@@ -22,6 +22,9 @@ package struct PeerIdentity: Sendable, Equatable {
   package var modelHash: String
   /// A digest of who holds what and how results travel; peers must have the same.
   package var mapHash: String
+  /// What sums are computed with: kernels and precision. Peers must have the same, or the last
+  /// bits of an answer would depend on who computed it.
+  package var arithmetic: String
   /// The membership that the sender knows.
   package var epoch: Int
   /// Another number each time the process starts.
@@ -32,13 +35,14 @@ package struct PeerIdentity: Sendable, Equatable {
   /// An identity of this process.
   package init(
     id: String, role: NodeRole, protocolVersion: Int, modelHash: String, shardMap: String,
-    epoch: Int = 0, incarnation: String = PeerIdentity.newIncarnation()
+    arithmetic: String = "", epoch: Int = 0, incarnation: String = PeerIdentity.newIncarnation()
   ) {
     self.id = id
     self.role = role
     self.protocolVersion = protocolVersion
     self.modelHash = modelHash
     mapHash = String(Authentication.digest(shardMap).prefix(16))
+    self.arithmetic = arithmetic
     self.epoch = epoch
     self.incarnation = incarnation
   }
@@ -51,8 +55,8 @@ package struct PeerIdentity: Sendable, Equatable {
   fileprivate var json: JSONValue {
     [
       "id": .string(id), "role": .string(role.rawValue), "protocol": .integer(protocolVersion),
-      "model": .string(modelHash), "map": .string(mapHash), "epoch": .integer(epoch),
-      "incarnation": .string(incarnation), "probe": .boolean(isProbe),
+      "model": .string(modelHash), "map": .string(mapHash), "arithmetic": .string(arithmetic),
+      "epoch": .integer(epoch), "incarnation": .string(incarnation), "probe": .boolean(isProbe),
     ]
   }
 
@@ -61,13 +65,15 @@ package struct PeerIdentity: Sendable, Equatable {
       let role = json["role"]?.string.flatMap(NodeRole.init), let map = json["map"]?.string,
       let version = json["protocol"]?.integer, let model = json["model"]?.string,
       let epoch = json["epoch"]?.integer, let incarnation = json["incarnation"]?.string,
-      incarnation.utf8.count <= 64, model.utf8.count <= 128
+      incarnation.utf8.count <= 64, model.utf8.count <= 128,
+      let arithmetic = json["arithmetic"]?.string, arithmetic.utf8.count <= 128
     else { return nil }
     self.id = id
     self.role = role
     protocolVersion = version
     modelHash = model
     mapHash = map
+    self.arithmetic = arithmetic
     self.epoch = epoch
     self.incarnation = incarnation
     isProbe = json["probe"]?.boolean ?? false
@@ -86,6 +92,8 @@ package enum HandshakeRefusal: Error, Sendable, Equatable {
   case wrongModel(own: String, peer: String)
   /// The peers' cluster files say different things.
   case wrongMap(own: String, peer: String)
+  /// The peers compute with other kernels, or in another precision.
+  case wrongArithmetic(own: String, peer: String)
   /// The cluster file has no such node, or with another role.
   case unknownNode(id: String, role: String)
   /// Somebody of that name is here already.
@@ -110,6 +118,10 @@ extension HandshakeRefusal: CustomStringConvertible {
       "the models differ (\(peer) there, \(own) here); give both the same checkpoint"
     case .wrongMap(let own, let peer):
       "the cluster files differ (map \(peer) there, \(own) here); give all processes the same file"
+    case .wrongArithmetic(let own, let peer):
+      "the two sides would compute different bits (\(peer) there, \(own) here); give all processes "
+        + "the same --kernels and --dtype, or name \"kernels\" in the cluster file that all "
+        + "machines have"
     case .unknownNode(let id, let role):
       "the cluster file has no \(role) node \"\(id)\""
     case .duplicate(let id): "a node \"\(id)\" is connected already"
@@ -230,6 +242,9 @@ package struct Handshake: Sendable {
     }
     if peer.mapHash != own.mapHash {
       return .failure(.wrongMap(own: own.mapHash, peer: peer.mapHash))
+    }
+    if peer.arithmetic != own.arithmetic {
+      return .failure(.wrongArithmetic(own: own.arithmetic, peer: peer.arithmetic))
     }
     guard admits(peer) else {
       return .failure(.unknownNode(id: peer.id, role: peer.role.rawValue))

@@ -23,22 +23,37 @@ package struct RequestSignature: Sendable {
     return "\(seconds).\(nonce).\(proof)"
   }
 
-  /// Whether a request received at `seconds` is a peer's, and is so for the first time.
-  package mutating func admits(
+  /// What a receiver makes of a request.
+  package enum Verdict: Sendable, Equatable {
+    /// A peer's, for the first time.
+    case admitted
+    /// A peer's, but by its clock, this much ahead of the receiver's, it is not from now.
+    case otherTime(ahead: Int)
+    /// Not a peer's, or played back.
+    case refused
+  }
+
+  /// What to make of a request received at `seconds`.
+  package mutating func judge(
     _ value: String?, method: String, path: String, body: [UInt8], seconds: Int
-  ) -> Bool {
+  ) -> Verdict {
     let parts = (value ?? "").split(separator: ".", omittingEmptySubsequences: false)
-    guard parts.count == 3, let time = Int(parts[0]), abs(time - seconds) <= Self.validSeconds,
+    guard parts.count == 3, let time = Int(parts[0]), (0...1 << 40).contains(time),
       parts[1].utf8.count == 32
-    else { return false }
+    else { return .refused }
     let nonce = String(parts[1])
     let proof = Self.proof(key, method, path, body, "\(time)", nonce)
-    guard Authentication.areEqual(Array(parts[2].utf8), Array(proof.utf8)) else { return false }
+    guard Authentication.areEqual(Array(parts[2].utf8), Array(proof.utf8)) else {
+      return .refused
+    }
+    guard abs(time - seconds) <= Self.validSeconds else {
+      return .otherTime(ahead: time - seconds)
+    }
     if seen.count >= Self.memoryLimit {
       seen = seen.filter { seconds - $0.value <= 2 * Self.validSeconds }
-      guard seen.count < Self.memoryLimit else { return false }
+      guard seen.count < Self.memoryLimit else { return .refused }
     }
-    return seen.updateValue(seconds, forKey: nonce) == nil
+    return seen.updateValue(seconds, forKey: nonce) == nil ? .admitted : .refused
   }
 
   private static func proof(

@@ -28,7 +28,8 @@ struct AttentionCommand: Command {
     let setup = try ClusterNodeSetup(
       cluster: arguments.string("cluster"), id: arguments.string("id"), role: .attention, folder,
       options)
-    setup.restrict(arguments)
+    try setup.restrict(arguments)
+    options.kernels = setup.kernels
     options.microBatchCount = setup.file.microBatchCount
     let board = PeerBoard(setup.file, role: .attention)
     let desk = TraceDesk()

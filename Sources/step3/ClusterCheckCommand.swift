@@ -75,7 +75,8 @@ struct ClusterCheckCommand: Command {
     }
     let found = json["facts"]?["fingerprint"]?.string
     switch status {
-    case 401: row.report.fault = "\(HandshakeRefusal.wrongKey)"
+    case 401:
+      row.report.fault = ClusterRoutes.refusal(json) ?? "\(HandshakeRefusal.wrongKey)"
     case 200 where found.map { $0 != fingerprint } ?? false:
       row.report.fault = "\(HandshakeRefusal.wrongModel(own: fingerprint, peer: found ?? ""))"
     case 200:

@@ -16,6 +16,8 @@ struct ClusterNodeSetup: Sendable {
   /// Routed experts of the model, 0 for one without mixtures.
   let expertCount: Int
   let identity: PeerIdentity
+  /// What this process computes with: the flag's choice, or the cluster file's.
+  let kernels: KernelChoice
 
   static let clusterFlag = Flag.string(
     "cluster", "FILE", required: true, help: "the cluster file")
@@ -35,17 +37,27 @@ struct ClusterNodeSetup: Sendable {
     let text = folder.configuration.text
     expertCount = text.isMixtureLayer.contains(true) ? text.expertCount : 0
     layout = try file.layout(expertCount: expertCount)
+    kernels = options.kernels == .auto ? file.kernels ?? .auto : options.kernels
     // Both halves must round alike.
-    let activation = options.resolvedActivation(weightByteCount: folder.textByteCount)
+    let arithmetic = file.arithmetic(
+      kernels: try KernelSet.select(kernels).name,
+      activation: options.resolvedActivation(weightByteCount: folder.textByteCount))
     identity = PeerIdentity(
       id: node.id, role: role, protocolVersion: Int(WireHeader.version),
-      modelHash: folder.fingerprint, shardMap: "\(file.shardMap);\(activation.rawValue)")
+      modelHash: folder.fingerprint, shardMap: file.shardMap, arithmetic: arithmetic)
   }
 
   /// Restricts the process to the processors that the flag or the file names.
-  func restrict(_ arguments: ParsedArguments) {
+  func restrict(_ arguments: ParsedArguments) throws {
     let given = arguments.integers("cores")
     let cores = given.isEmpty ? node.cores : given
+    let usable = ProcessorAffinity.usableCores
+    if !usable.isEmpty, let missing = cores.first(where: { !usable.contains($0) }) {
+      throw CommandFailure(
+        .usage, code: "no_such_core",
+        "node \"\(node.id)\" is to run on processor \(missing), which this process does not have; "
+          + "it has \(usable.map(String.init).joined(separator: ", "))")
+    }
     if !cores.isEmpty { ProcessorAffinity.restrict(to: cores) }
   }
 

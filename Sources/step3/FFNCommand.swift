@@ -31,16 +31,17 @@ struct FFNCommand: Command {
   static func run(_ arguments: ParsedArguments) async throws {
     let log = arguments.log
     let folder = try ModelFolder(path: arguments.model)
-    let options = ModelFlags.options(arguments)
+    var options = ModelFlags.options(arguments)
     let setup = try ClusterNodeSetup(
       cluster: arguments.string("cluster"), id: arguments.string("id"), role: .ffn, folder,
       options)
-    setup.restrict(arguments)
+    options.kernels = setup.kernels
+    try setup.restrict(arguments)
     let life = NodeLife()
     let stop = StopSignal()
     let watch = SignalWatch { code in stop.fire(code) }
     let rows = arguments.integer("max-num-batched-tokens")
-    let thread = Thread {
+    let thread = Thread { [options] in
       do {
         try work(folder, setup, options, rows: rows, life, log)
         life.end(nil)

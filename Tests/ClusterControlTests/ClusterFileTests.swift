@@ -1,6 +1,7 @@
 import ClusterControl
 import Disaggregation
 import Foundation
+import Kernels
 import TestSupport
 import Testing
 
@@ -70,6 +71,8 @@ struct ClusterFileTests {
         "is held by 2 shards"
       ),
       (cluster(whole, more: ", \"micro_batches\": 9"), "from 1 to 8"),
+      (cluster(whole, more: ", \"kernels\": \"avx51\""), "did you mean \"avx512\"?"),
+      (cluster(whole, more: ", \"kernels\": \"mixed\""), "cannot be \"mixed\" with the exact"),
       (cluster(whole, more: ", \"timeouts_ms\": {\"dead\": 5}"), "must be below"),
       ("{\"key\": \"short\", \"nodes\": []}", "at least 16"),
       ("{\"nodes\": []}", "give \"key_file\" or \"key\""),
@@ -78,7 +81,23 @@ struct ClusterFileTests {
     ] {
       #expect(message(text).contains(words), "\(message(text))")
     }
+    let dense = message(cluster(node("f0", 2, ", \"experts\": \"0\"")), expertCount: 0)
+    #expect(dense.contains("the model has none: it is dense"), "\(dense)")
     #expect(message(cluster(whole, more: ", \"micro_batches\": \"auto\"")) == "accepted")
+  }
+
+  @Test("the file may name the kernels of all, or let them differ where bits are rounded anyway")
+  func kernels() throws {
+    let whole = node("f0", 2)
+    let named = try file(cluster(whole, more: ", \"kernels\": \"avx2\""))
+    #expect(named.kernels == .avx2 && !named.mixesKernels)
+    #expect(named.arithmetic(kernels: "avx2", activation: .bfloat16).contains("avx2"))
+    let mixed = try file(
+      cluster(whole, more: ", \"kernels\": \"mixed\", \"exchange\": \"bf16\""))
+    #expect(mixed.kernels == nil && mixed.mixesKernels)
+    #expect(
+      mixed.arithmetic(kernels: "avx2", activation: .float32)
+        == mixed.arithmetic(kernels: "avx512", activation: .float32))
   }
 }
 
@@ -87,9 +106,12 @@ struct HandshakeTests {
   private let key = Array("0123456789abcdef".utf8)
 
   private func identity(
-    _ id: String, _ role: NodeRole, version: Int = 1, model: String = "m", map: String = "x"
+    _ id: String, _ role: NodeRole, version: Int = 1, model: String = "m", map: String = "x",
+    arithmetic: String = "kernels avx512"
   ) -> PeerIdentity {
-    PeerIdentity(id: id, role: role, protocolVersion: version, modelHash: model, shardMap: map)
+    PeerIdentity(
+      id: id, role: role, protocolVersion: version, modelHash: model, shardMap: map,
+      arithmetic: arithmetic)
   }
 
   /// Runs a handshake; what each side came to.
@@ -137,6 +159,10 @@ struct HandshakeTests {
       (identity("a0", .attention, version: 2), nil, "protocol 2 there, 1 here"),
       (identity("a0", .attention, model: "n"), nil, "models differ"),
       (identity("a0", .attention, map: "y"), nil, "cluster files differ"),
+      (
+        identity("a0", .attention, arithmetic: "kernels avx2"), nil,
+        "kernels avx2 there, kernels avx512 here"
+      ),
       (identity("a9", .attention), nil, "no attention node \"a9\""),
     ]
     for (caller, otherKey, words) in cases {
@@ -210,13 +236,14 @@ struct HandshakeTests {
     var checker = RequestSignature(key: key)
     let first = sign()
     let results = [
-      checker.admits(first, method: "POST", path: "/p", body: body, seconds: 1010),
-      checker.admits(first, method: "POST", path: "/p", body: body, seconds: 1010),
-      checker.admits(sign(), method: "POST", path: "/q", body: body, seconds: 1010),
-      checker.admits(sign(), method: "POST", path: "/p", body: [1], seconds: 1010),
-      checker.admits(sign(), method: "POST", path: "/p", body: body, seconds: 1100),
-      checker.admits(nil, method: "POST", path: "/p", body: body, seconds: 1010),
+      checker.judge(first, method: "POST", path: "/p", body: body, seconds: 1010),
+      checker.judge(first, method: "POST", path: "/p", body: body, seconds: 1010),
+      checker.judge(sign(), method: "POST", path: "/q", body: body, seconds: 1010),
+      checker.judge(sign(), method: "POST", path: "/p", body: [1], seconds: 1010),
+      checker.judge(sign(), method: "POST", path: "/p", body: body, seconds: 1100),
+      checker.judge(nil, method: "POST", path: "/p", body: body, seconds: 1010),
     ]
-    #expect(results == [true, false, false, false, false, false])
+    #expect(
+      results == [.admitted, .refused, .refused, .refused, .otherTime(ahead: -100), .refused])
   }
 }

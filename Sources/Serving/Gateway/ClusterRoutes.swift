@@ -1,12 +1,12 @@
 import ClusterControl
 import Inference
-import JSONScanning
+package import JSONScanning
 import Synchronization
 
 /// What an attention node does for the gateway and for `step3 cluster`: `/cluster/status`,
 /// `/cluster/generate`, `/cluster/cancel`, `/cluster/trace` and `/cluster/map`, for holders of the
 /// cluster key alone.
-final class ClusterRoutes: Sendable {
+package final class ClusterRoutes: Sendable {
   static let statusPath = "/cluster/status"
   static let generatePath = "/cluster/generate"
   static let cancelPath = "/cluster/cancel"
@@ -20,12 +20,16 @@ final class ClusterRoutes: Sendable {
   /// Answers a request under `/cluster/`.
   func handle(_ exchange: HTTPExchange, _ context: APIContext) async {
     let request = exchange.request
-    let isPeer = signatures.withLock {
-      $0.admits(
+    let verdict = signatures.withLock {
+      $0.judge(
         request.header(RequestSignature.header), method: request.method, path: request.path,
         body: request.body, seconds: WallClock.seconds)
     }
-    guard isPeer else {
+    switch verdict {
+    case .admitted: break
+    case .otherTime(let ahead):
+      return exchange.respond(Self.answer(401, ["clock_ahead": .integer(ahead)]))
+    case .refused:
       return exchange.respond(Self.answer(401, ["error": "not signed with the cluster key"]))
     }
     switch (request.method, request.path) {
@@ -40,6 +44,14 @@ final class ClusterRoutes: Sendable {
     case ("GET", Self.tracePath): await trace(exchange, context)
     case ("POST", Self.mapPath): exchange.respond(takeMap(request.body, context))
     default: exchange.respond(Self.answer(404, ["error": "unknown path"]))
+    }
+  }
+
+  /// Why a node answers 401, as far as it says.
+  package static func refusal(_ json: JSONValue?) -> String? {
+    json?["clock_ahead"]?.integer.map {
+      "its clock is \(abs($0)) s \($0 > 0 ? "behind" : "ahead of") this machine's, and requests "
+        + "hold for a minute; set both clocks (NTP)"
     }
   }
 

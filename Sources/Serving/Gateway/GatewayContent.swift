@@ -25,6 +25,8 @@ struct GatewayContent {
   var isDraining = false
   var isStopped = false
   var failoverCount = 0
+  /// When nodes were last looked at.
+  var lastBeat = ContinuousClock.now
   private var routing = GatewayRouting()
 
   init(_ nodes: [ClusterNode]) { self.nodes = nodes.map { Node(node: $0) } }
@@ -36,6 +38,15 @@ struct GatewayContent {
     let candidates = nodes.indices.filter { nodes[$0].isReady }
       .map { (node: $0, contextTokenCount: counts[$0]) }
     return routing.choose(prompt, among: candidates)
+  }
+
+  /// Time in which this process did not run is not the nodes' silence.
+  mutating func allowForAbsence(_ now: ContinuousClock.Instant, longerThan limit: Duration) {
+    let absence = now - lastBeat
+    lastBeat = now
+    guard absence > limit else { return }
+    for index in nodes.indices { nodes[index].lastAnswer += absence }
+    for stream in streams.values { stream.orphanedAt += absence }
   }
 
   /// Forgets a leg.
@@ -57,7 +68,9 @@ struct GatewayContent {
     let json = try? JSONValue(parsing: nodes[index].pollBody)
     guard status == 200, let json else {
       let reason =
-        status == 401 ? "refuses the cluster key" : "answers with HTTP status \(status)"
+        status == 401
+        ? ClusterRoutes.refusal(json) ?? "refuses the cluster key"
+        : "answers with HTTP status \(status)"
       return nodes[index].reason == reason ? nil : lose(index, reason)
     }
     nodes[index].status = json

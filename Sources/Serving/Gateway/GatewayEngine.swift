@@ -15,6 +15,8 @@ package final class GatewayEngine: GenerationEngine {
   private let client: HTTPClientLoop
   private let log: @Sendable (String) -> Void
   private let content: Mutex<GatewayContent>
+  /// Between two looks at the nodes.
+  private static let pause = Duration.milliseconds(50)
 
   /// A gateway to the attention nodes of `file`; `log` gets one line per thing worth telling.
   package init(
@@ -26,7 +28,7 @@ package final class GatewayEngine: GenerationEngine {
     self.log = log
     content = Mutex(GatewayContent(file.nodes(.attention)))
     let thread = Thread { [weak self] in
-      while self?.beat() == true { Thread.sleep(forTimeInterval: 0.05) }
+      while self?.beat() == true { Thread.sleep(forTimeInterval: Self.pause / .seconds(1)) }
     }
     thread.name = "gateway"
     thread.start()
@@ -266,6 +268,7 @@ package final class GatewayEngine: GenerationEngine {
     locked { content in
       guard !content.isStopped else { return false }
       let now = ContinuousClock.now
+      content.allowForAbsence(now, longerThan: max(timeouts.heartbeat, Self.pause * 4))
       for index in content.nodes.indices {
         if content.nodes[index].poll == nil,
           now - content.nodes[index].lastPoll >= timeouts.heartbeat
