@@ -38,7 +38,10 @@ package struct CommandTable: Sendable {
   ) throws(UsageError) -> Request {
     let names = words.prefix { !$0.hasPrefix("-") }
     let rest = Array(words.dropFirst(names.count))
-    let asksForHelp = words.prefix { $0 != "--" }.contains { $0 == "--help" || $0 == "-h" }
+    let asksForHelp = words.prefix { $0 != "--" }.contains {
+      // The help is whole already; vLLM's `--help=all` and `--help=Group` ask for no more.
+      $0 == "--help" || $0 == "-h" || $0.hasPrefix("--help=")
+    }
     guard let head = names.first else {
       if rest.contains("--version") { return .version }
       if asksForHelp { return .help(HelpText.overview(specifications, group: [])) }
