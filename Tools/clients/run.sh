@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs public clients against real servers.
 #
-#   Tools/clients/run.sh               openai, anthropic, litellm, and schemathesis as a fuzzer
+#   Tools/clients/run.sh               openai, anthropic, litellm, the chat page, schemathesis as a fuzzer
 #   Tools/clients/run.sh agents        langchain, instructor, pydantic-ai, openai-agents, llm
 #   STEP3_URL=http://… Tools/clients/run.sh      asks a server that runs already
 #
@@ -14,7 +14,7 @@ scope=${1:-daily}
 venv=${STEP3_CLIENTS_VENV:-$root/.cache/venvs}/$scope
 requirements=$root/Tools/clients/requirements-$scope.txt
 case $scope in
-  daily) tests=(test_openai.py test_anthropic.py test_litellm.py test_images.py) ;;
+  daily) tests=(test_openai.py test_anthropic.py test_litellm.py test_images.py test_page.py) ;;
   agents) tests=(test_agents.py test_llm_command.py) ;;
   *) echo "$0: there is no $scope; the sets are daily and agents" >&2; exit 2 ;;
 esac

@@ -23,6 +23,21 @@ enum ModelRoutes {
         ("parent", .null),
         ("max_model_len", context.engine.model.map { .integer($0.contextLength) } ?? .null),
         ("permission", []),
+        ("takes_images", context.engine.model.map { _ in takesImages(context) }),
+        ("default_sampling", defaults(context.settings.defaults)),
       ]))
+  }
+
+  private static func takesImages(_ context: APIContext) -> JSONValue {
+    .boolean((try? context.servedModel())?.images != nil)
+  }
+
+  /// What is used where a request says nothing.
+  private static func defaults(_ defaults: SamplingDefaults) -> JSONValue {
+    [
+      "temperature": .number(defaults.temperature), "top_p": .number(defaults.topP),
+      "top_k": .integer(defaults.topK ?? 0), "min_p": .number(defaults.minP),
+      "repetition_penalty": .number(defaults.repetitionPenalty),
+    ]
   }
 }
