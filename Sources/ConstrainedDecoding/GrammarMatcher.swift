@@ -47,6 +47,15 @@ package struct GrammarMatcher: Sendable {
     return true
   }
 
+  /// Reads one byte of text; false, with nothing changed, when it may not come next.
+  mutating func accept(byte: UInt8) -> Bool {
+    guard !hasEnded else { return false }
+    let target = grammar.withSpace { [configuration] in $0.next(configuration, byte, $1) }
+    guard target != ConfigurationSpace.dead else { return false }
+    configuration = target
+    return true
+  }
+
   /// Whether the output may end here: the end ids are allowed.
   package var canFinish: Bool {
     grammar.withSpace { [configuration] space, _ in space.isAccepting(configuration) }

@@ -28,6 +28,7 @@ final class APIContext: Sendable {
 
   func install(_ text: any ModelText, images: ImageReader?) {
     self.text.withLock { $0 = (text, images) }
+    constraints.prepare(text.vocabulary)
   }
 
   /// The model, once it is loaded and serving.

@@ -22,14 +22,15 @@ struct BenchMasksCommand: Command {
         tokenBytes: ids.map { Array(tokenizer.bytes(of: TokenID($0)) ?? []) },
         specialIDs: Set(ids.filter { tokenizer.isSpecial(TokenID($0)) }),
         endIDs: tokenizer.endTokens.map { Int($0) })
-      try measure(sample, tokenizer, vocabulary, into: &report)
+      let preparation = ContinuousClock().measure { vocabulary.prepare() }
+      try measure(sample, tokenizer, vocabulary, preparation, into: &report)
     }
     try report.finish()
   }
 
   private static func measure(
     _ sample: ConstrainedSample, _ tokenizer: Tokenizer, _ vocabulary: TokenVocabulary,
-    into report: inout BenchReport
+    _ preparation: Duration, into report: inout BenchReport
   ) throws {
     let clock = ContinuousClock()
     let began = clock.now
@@ -40,6 +41,7 @@ struct BenchMasksCommand: Command {
     row["name"] = .string(sample.name)
     row["vocabulary"] = .integer(vocabulary.size)
     row["tokens"] = .integer(tokens.count)
+    row["prepare_us"] = .number(microseconds(preparation))
     row["compile_us"] = .number(compile)
     var text = "\(sample.name): \(tokens.count) tokens, grammar \(Int(compile)) us, mask"
     for pass in ["first", "again"] {
