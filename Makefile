@@ -12,7 +12,7 @@ STEP3 := .build/release/step3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help deps build model vision-model serve chat test test-data test-clients test-soak
-.PHONY: lint format bench clean
+.PHONY: test-sanitized lint format bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -64,6 +64,16 @@ test-soak: build
 	swift build -c release --build-tests
 	STEP3_SOAK_REQUESTS=10000 STEP3_SIMULATION_SEEDS=3000 swift test -c release --skip-build \
 	  --filter 'ServerSoakTests|ScheduledSimulationTests'
+
+# The server's end-to-end tests against a binary with a sanitizer: SANITIZER=address or thread.
+SANITIZER := address
+SANITIZED := .build/sanitize-$(SANITIZER)
+test-sanitized: deps
+	swift build --sanitize=$(SANITIZER) --scratch-path $(SANITIZED) --product step3 -Xcc -O2
+	swift build --build-tests -Xcc -O2
+	STEP3_TEST_BINARY=$(SANITIZED)/debug/step3 STEP3_SANITIZED=1 \
+	  ASAN_OPTIONS=abort_on_error=1 TSAN_OPTIONS="halt_on_error=1 abort_on_error=1" \
+	  swift test --skip-build --no-parallel --filter 'EndToEndTests.Server'
 
 lint:
 	Tools/lint

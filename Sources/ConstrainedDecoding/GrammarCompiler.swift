@@ -1,7 +1,7 @@
 package import JSONScanning
 
 /// What an output is constrained to.
-package enum GrammarSource: Sendable {
+package indirect enum GrammarSource: Sendable {
   /// A JSON value that a schema allows.
   case jsonSchema(JSONValue)
   /// Any JSON object.
@@ -12,6 +12,8 @@ package enum GrammarSource: Sendable {
   case choice([String])
   /// A call of one of these tools in Step3's format, or several calls.
   case toolCalls([ConstrainedTool], allowsSeveral: Bool)
+  /// What either of two allows, such as a value or calls.
+  case either(GrammarSource, GrammarSource)
 }
 
 extension Grammar {
@@ -24,26 +26,7 @@ extension Grammar {
     _ source: GrammarSource, vocabulary: TokenVocabulary, afterThinking: Bool = false
   ) throws(GrammarError) -> Grammar {
     var builder = GrammarBuilder(vocabulary: vocabulary)
-    var expression: Expression
-    switch source {
-    case .jsonSchema(let schema):
-      var compiler = SchemaCompiler(root: schema, builder: builder)
-      expression = try compiler.compile(schema, path: "$")
-      builder = compiler.builder
-    case .jsonObject:
-      var compiler = SchemaCompiler(root: .boolean(true), builder: builder)
-      expression = compiler.anyObject()
-      builder = compiler.builder
-    case .regex(let pattern):
-      let parsed = try RegexParser.parse(pattern, path: "regex")
-      expression = try builder.leaf(parsed, path: "regex")
-    case .choice(let texts):
-      expression = try builder.leaf(.choice(texts.map { .text($0) }), path: "choice")
-    case .toolCalls(let tools, let allowsSeveral):
-      var compiler = ToolGrammar(builder: builder)
-      expression = try compiler.compile(tools, allowsSeveral: allowsSeveral)
-      builder = compiler.builder
-    }
+    var expression = try builder.expression(source)
     if afterThinking {
       expression = .sequence([
         try thinking(&builder), .repeated(.text("\n"), min: 0, max: 2), expression,
@@ -60,5 +43,33 @@ extension Grammar {
     let until = UntilMarker(marker, token: builder.vocabulary.specialID(marker))
     let automaton = try builder.automaton(until, path: "$")
     return automaton.map { builder.leaf($0) } ?? .never
+  }
+}
+
+extension GrammarBuilder {
+  /// What a source allows.
+  fileprivate mutating func expression(
+    _ source: GrammarSource
+  ) throws(GrammarError) -> Expression {
+    switch source {
+    case .jsonSchema(let schema):
+      var compiler = SchemaCompiler(root: schema, builder: self)
+      defer { self = compiler.builder }
+      return try compiler.compile(schema, path: "$")
+    case .jsonObject:
+      var compiler = SchemaCompiler(root: .boolean(true), builder: self)
+      defer { self = compiler.builder }
+      return compiler.anyObject()
+    case .regex(let pattern):
+      return try leaf(try RegexParser.parse(pattern, path: "regex"), path: "regex")
+    case .choice(let texts):
+      return try leaf(.choice(texts.map { .text($0) }), path: "choice")
+    case .toolCalls(let tools, let allowsSeveral):
+      var compiler = ToolGrammar(builder: self)
+      defer { self = compiler.builder }
+      return try compiler.compile(tools, allowsSeveral: allowsSeveral)
+    case .either(let first, let second):
+      return .choice([try expression(first), try expression(second)])
+    }
   }
 }

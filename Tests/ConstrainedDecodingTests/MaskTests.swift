@@ -65,6 +65,10 @@ struct Sample: Sendable, CustomTestStringConvertible {
       source: .toolCalls(
         [weather, ConstrainedTool(name: "now", parameters: nil)], allowsSeveral: true),
       afterThinking: true),
+    Sample(
+      name: "a number or calls",
+      source: .either(
+        .jsonSchema(["type": "integer"]), .toolCalls([weather], allowsSeveral: true))),
   ]
 }
 

@@ -28,6 +28,8 @@ final class ScriptedEngine: GenerationEngine {
   static let thinkOpen = 257
   static let thinkClose = 258
   static let vocabularySize = 270
+  /// In the place of a token: a peer is lost.
+  static let failure = -1
   let contextLength: Int
 
   init(contextLength: Int = 4096, pause: Duration = .zero, script: @escaping Script) {
@@ -128,6 +130,8 @@ final class ScriptedEngine: GenerationEngine {
           reason = .aborted
         } else if step >= request.maximumTokens {
           reason = .length
+        } else if step < scripts[choice].count && scripts[choice][step] == Self.failure {
+          reason = .failed(.peerLost(name: "ffn"))
         } else {
           let ended = step >= scripts[choice].count
           let token = ended ? Self.endOfSequence : scripts[choice][step]
@@ -154,6 +158,8 @@ final class ScriptedEngine: GenerationEngine {
 /// A tokenizer of bytes with a template that opens a think block when asked to.
 struct ByteText: ModelText {
   var thinks = false
+  /// Whether the template heeds `enable_thinking`; Step3's does not.
+  var heedsWishes = true
 
   static func tokens(_ text: String) -> [Int] {
     var tokens: [Int] = []
@@ -192,7 +198,7 @@ struct ByteText: ModelText {
     var text = ""
     if let tools = input.tools { text += JSONValue.array(tools).text() + "\n" }
     for message in input.messages { text += message.text() + "\n" }
-    let isOff = input.variables["enable_thinking"] == .boolean(false)
+    let isOff = heedsWishes && input.variables["enable_thinking"] == .boolean(false)
     if input.addsGenerationPrompt {
       text += thinks && !isOff ? "assistant:<think>\n" : "assistant:"
     }
@@ -213,7 +219,8 @@ struct TestAPI {
   let engine: ScriptedEngine
 
   init(
-    _ engine: ScriptedEngine, thinks: Bool = false, change: (inout APISettings) -> Void = { _ in },
+    _ engine: ScriptedEngine, thinks: Bool = false, heedsWishes: Bool = true,
+    change: (inout APISettings) -> Void = { _ in },
     options change2: (inout HTTPServerOptions) -> Void = { _ in }
   ) throws {
     var settings = APISettings()
@@ -223,7 +230,7 @@ struct TestAPI {
     change2(&options)
     self.engine = engine
     api = APIServer(engine: engine, settings: settings)
-    api.install(ByteText(thinks: thinks))
+    api.install(ByteText(thinks: thinks, heedsWishes: heedsWishes))
     server = try HTTPServer(options: options, handler: api)
   }
 

@@ -72,7 +72,7 @@ package final class Step3Process: @unchecked Sendable {
     for name in ["output", "errors"] { try Data().write(to: folder.file(name)) }
     try Data(input.utf8).write(to: folder.file("input"))
     let inherited = ProcessInfo.processInfo.environment
-    let kept = ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR"]
+    let kept = ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "ASAN_OPTIONS", "TSAN_OPTIONS"]
     process.executableURL = Self.executable
     process.arguments = arguments
     process.environment = inherited.filter { kept.contains($0.key) }

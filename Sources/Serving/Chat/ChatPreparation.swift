@@ -23,15 +23,19 @@ extension ChatRequest {
       id: id, prompt: prompt.tokens, model: model, images: prompt.images, path: promptPath)
     if format.startsInReasoning {
       request.thinkEnd = try model.text.encode("</think>", addsSpecialTokens: false)
+      if input.declinesThinking && options.thinkingTokenBudget == nil {
+        request.thinkingTokenBudget = 0
+      }
     }
-    request.constraint = try await compiledConstraint(model, context.constraints)
+    request.constraint = try await compiledConstraint(
+      model, context.constraints, takesCalls: format.parsesTools)
     return PreparedGeneration(
       requests: [request], format: format, options: options, promptTexts: [rendered])
   }
 
   /// What the answer must look like: calls that are forced, or the format that was asked for.
   private func compiledConstraint(
-    _ model: ServedModel, _ compiler: ConstraintCompiler
+    _ model: ServedModel, _ compiler: ConstraintCompiler, takesCalls: Bool
   ) async throws(APIError) -> GrammarConstraint? {
     if toolChoice.isForced {
       if case .named = toolChoice {
@@ -41,7 +45,10 @@ extension ChatRequest {
         tools: offeredTools, allowsSeveral: allowsParallelCalls, model: model)
     }
     guard let constraint else { return nil }
-    return try await compiler.compile(constraint, model: model)
+    // Tools that are offered stay callable: an agent calls them first and answers in the end.
+    return try await compiler.compile(
+      constraint, tools: takesCalls ? offeredTools : [], allowsSeveral: allowsParallelCalls,
+      model: model)
   }
 
   /// Whether the prompt leaves a think block open.

@@ -12,35 +12,60 @@ final class ConstraintCompiler: Sendable {
   private let cache = Mutex<[String: Result<Grammar, GrammarError>]>([:])
   private let queue = DispatchQueue(label: "grammars", qos: .utility)
 
-  /// The grammar for what a request asks of its answer.
+  /// Learns a vocabulary ahead of the first request that constrains its answer.
+  func prepare(_ vocabulary: TokenVocabulary) {
+    queue.async { vocabulary.prepare() }
+  }
+
+  /// The grammar for what a request asks of its answer; `tools` may be called instead of it.
   func compile(
-    _ specification: ConstraintSpecification, model: ServedModel
+    _ specification: ConstraintSpecification, tools: [ChatTool] = [], allowsSeveral: Bool = true,
+    model: ServedModel
   ) async throws(APIError) -> GrammarConstraint {
-    let path: String
-    let source: GrammarSource
+    let (path, source) = try Self.source(specification)
+    let key = "\(specification.key)"
+    if !tools.isEmpty {
+      let calls = Self.calls(tools, allowsSeveral: allowsSeveral)
+      let both = try? await compileInTurn(
+        .either(source, calls), key: key + Self.key(tools, allowsSeveral: allowsSeveral),
+        path: path, model: model)
+      // A tool whose arguments cannot be enforced is not called beside a format.
+      if let both { return both }
+    }
+    return try await compileInTurn(source, key: key, path: path, model: model)
+  }
+
+  private static func source(
+    _ specification: ConstraintSpecification
+  ) throws(APIError) -> (path: String, GrammarSource) {
     switch specification {
-    case .jsonObject: (path, source) = ("response_format", .jsonObject)
-    case .jsonSchema(let schema): (path, source) = ("response_format", .jsonSchema(schema))
-    case .regex(let pattern): (path, source) = ("structured_outputs.regex", .regex(pattern))
-    case .choice(let texts): (path, source) = ("structured_outputs.choice", .choice(texts))
+    case .jsonObject: return ("response_format", .jsonObject)
+    case .jsonSchema(let schema): return ("response_format", .jsonSchema(schema))
+    case .regex(let pattern): return ("structured_outputs.regex", .regex(pattern))
+    case .choice(let texts): return ("structured_outputs.choice", .choice(texts))
     case .grammar:
       throw .notImplemented(
         path: "structured_outputs.grammar", reason: "is not offered; use `json` or `regex`.")
     }
-    return try await compileInTurn(
-      source, key: "\(specification.key)", path: path, model: model)
+  }
+
+  private static func calls(_ tools: [ChatTool], allowsSeveral: Bool) -> GrammarSource {
+    .toolCalls(
+      tools.map { ConstrainedTool(name: $0.name, parameters: $0.parameters) },
+      allowsSeveral: allowsSeveral)
+  }
+
+  private static func key(_ tools: [ChatTool], allowsSeveral: Bool) -> String {
+    "tools \(allowsSeveral) " + JSONValue.array(tools.map(\.json)).text(.compact)
   }
 
   /// The grammar for an answer that must call one of `tools`.
   func compile(
     tools: [ChatTool], allowsSeveral: Bool, model: ServedModel
   ) async throws(APIError) -> GrammarConstraint {
-    let key = "tools \(allowsSeveral) " + JSONValue.array(tools.map(\.json)).text(.compact)
-    return try await compileInTurn(
-      .toolCalls(
-        tools.map { ConstrainedTool(name: $0.name, parameters: $0.parameters) },
-        allowsSeveral: allowsSeveral),
-      key: key, path: "tools", model: model)
+    try await compileInTurn(
+      Self.calls(tools, allowsSeveral: allowsSeveral),
+      key: Self.key(tools, allowsSeveral: allowsSeveral), path: "tools", model: model)
   }
 
   private func compileInTurn(

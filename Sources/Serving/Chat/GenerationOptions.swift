@@ -109,6 +109,9 @@ extension GenerationOptions {
     answerID = try Self.answerID(fields)
     promptLogprobCount = try fields.integer("prompt_logprobs", in: -1...limits.logprobCount)
     cacheSalt = try fields.string("cache_salt")
+    if cacheSalt?.isEmpty == true {
+      throw .badField(path: fields.path("cache_salt"), reason: "must not be an empty string.")
+    }
     truncatedPromptCount = try fields.integer(
       "truncate_prompt_tokens", in: -1...model.facts.contextLength)
     if truncatedPromptCount == -1 { truncatedPromptCount = model.facts.contextLength }

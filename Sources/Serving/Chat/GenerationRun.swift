@@ -56,6 +56,8 @@ struct GenerationRun: ~Copyable {
   /// Tokens that end a choice and are no part of its text.
   private let stopTokens: Set<Int>
   private let mailbox = EventMailbox()
+  /// What was taken from the mailbox and not looked at yet.
+  private var backlog: [EventMailbox.Item] = []
   private let metrics: ServerMetrics
   private var assemblers: [TextAssembler]
   private var isFinished: [Bool]
@@ -139,20 +141,26 @@ struct GenerationRun: ~Copyable {
   var seconds: Double { (ContinuousClock.now - started).inSeconds }
 
   /// The next outputs; nil when all choices are over or the client has left.
+  ///
+  /// Where every chunk tells the usage they come one by one, for it is that of the chunk's token.
   mutating func next() async -> [RunOutput]? {
     while !isFinished.allSatisfy({ $0 }) {
-      let cancellation = RunCancellation(engine: engine, ids: prepared.requests.map(\.id))
-      let items = await withTaskCancellationHandler {
-        await mailbox.take()
-      } onCancel: {
-        cancellation.cancel()
+      if backlog.isEmpty {
+        let cancellation = RunCancellation(engine: engine, ids: prepared.requests.map(\.id))
+        backlog = await withTaskCancellationHandler {
+          await mailbox.take()
+        } onCancel: {
+          cancellation.cancel()
+        }
+        if mailbox.isClosed || mailbox.hasOverflowed {
+          cancellation.cancel()
+          return nil
+        }
       }
-      if mailbox.isClosed || mailbox.hasOverflowed {
-        cancellation.cancel()
-        return nil
-      }
+      let count = prepared.options.continuousUsage ? min(1, backlog.count) : backlog.count
       var outputs: [RunOutput] = []
-      for item in items { absorb(item, into: &outputs) }
+      for item in backlog.prefix(count) { absorb(item, into: &outputs) }
+      backlog.removeFirst(count)
       if !outputs.isEmpty { return outputs }
     }
     return nil

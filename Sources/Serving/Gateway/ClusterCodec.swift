@@ -111,10 +111,15 @@ package enum ClusterRequestCodec {
         "tools": .array(
           tools.map { ["name": .string($0.name), "parameters": $0.parameters ?? .null] }),
       ]
+    case .either(let first, let second): ["either": [json(first), json(second)]]
     }
   }
 
   private static func source(_ json: JSONValue) -> GrammarSource? {
+    if let parts = json["either"]?.array, parts.count == 2 {
+      guard let first = source(parts[0]), let second = source(parts[1]) else { return nil }
+      return .either(first, second)
+    }
     if let schema = json["schema"] { return .jsonSchema(schema) }
     if json["object"] != nil { return .jsonObject }
     if let pattern = json["regex"]?.string { return .regex(pattern) }

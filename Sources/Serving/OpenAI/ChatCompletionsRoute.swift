@@ -42,15 +42,17 @@ enum ChatCompletionsRoute {
   ) async -> RequestSummary {
     var stream = ChatCompletionsStream(header: header)
     exchange.begin(status: 200, headers: ServerSentEvents.headers, keepAlive: true)
-    while let outputs = await run.next() {
-      let (bytes, failure) = stream.frames(outputs, usage: run.usage)
-      if !bytes.isEmpty { await exchange.write(bytes) }
-      if let failure {
-        await exchange.write(ServerSentEvents.data(APIError.engine(failure).json))
-        break
-      }
+    var failure: GenerationFailure?
+    while failure == nil, let outputs = await run.next() {
+      let frames = stream.frames(outputs, usage: run.usage)
+      failure = frames.failure
+      if !frames.bytes.isEmpty { await exchange.write(frames.bytes) }
     }
-    if header.chat.options.includesUsage { await exchange.write(stream.usageFrame(run.usage)) }
+    if let failure {
+      await exchange.write(ServerSentEvents.data(APIError.engine(failure).json))
+    } else if header.chat.options.includesUsage {
+      await exchange.write(stream.usageFrame(run.usage))
+    }
     await exchange.write(ServerSentEvents.done)
     exchange.end()
     let summary = run.summary

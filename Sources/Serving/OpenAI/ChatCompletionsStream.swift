@@ -61,7 +61,11 @@ struct ChatCompletionsStream {
   private mutating func begin(_ choice: Int, _ usage: TokenUsage, into bytes: inout [UInt8]) {
     guard !choices[choice].hasBegun else { return }
     choices[choice].hasBegun = true
-    chunk(choice, JSONObject([("role", "assistant"), ("content", "")]), usage, into: &bytes)
+    // This chunk stands before the first token.
+    var before = usage
+    before.generated = max(0, usage.generated - 1)
+    before.reasoning = min(usage.reasoning, before.generated)
+    chunk(choice, JSONObject([("role", "assistant"), ("content", "")]), before, into: &bytes)
     if !header.chat.echo.isEmpty {
       chunk(choice, JSONObject([("content", .string(header.chat.echo))]), usage, into: &bytes)
     }

@@ -45,18 +45,19 @@ enum CompletionsRoute {
   ) async -> RequestSummary {
     var writer = writer
     exchange.begin(status: 200, headers: ServerSentEvents.headers, keepAlive: true)
-    reading: while let outputs = await run.next() {
-      for output in outputs {
-        let failure = writer.absorb(output)
-        let bytes = writer.frames(usage: run.usage)
+    var failure: GenerationFailure?
+    while failure == nil, let outputs = await run.next() {
+      for output in outputs where failure == nil {
+        failure = writer.absorb(output)
+        let bytes = failure == nil ? writer.frames(usage: run.usage) : []
         if !bytes.isEmpty { await exchange.write(bytes) }
-        if let failure {
-          await exchange.write(ServerSentEvents.data(APIError.engine(failure).json))
-          break reading
-        }
       }
     }
-    if includesUsage { await exchange.write(writer.usageFrame(run.usage)) }
+    if let failure {
+      await exchange.write(ServerSentEvents.data(APIError.engine(failure).json))
+    } else if includesUsage {
+      await exchange.write(writer.usageFrame(run.usage))
+    }
     await exchange.write(ServerSentEvents.done)
     exchange.end()
     let summary = run.summary

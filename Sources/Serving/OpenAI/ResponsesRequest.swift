@@ -22,7 +22,9 @@ struct ResponsesRequest: Sendable {
     var messages: [JSONValue] = []
     if let previous = try fields.string("previous_response_id") {
       guard let entry = context.responses.entry(previous) else {
-        throw .notStored(kind: "response", id: String(previous.prefix(100)))
+        throw .notStored(
+          kind: "response", id: String(previous.prefix(100)),
+          path: fields.path("previous_response_id"))
       }
       messages = entry.conversation
     }

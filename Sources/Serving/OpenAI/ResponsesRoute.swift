@@ -75,7 +75,7 @@ enum ResponsesRoute {
     _ id: String, _ exchange: HTTPExchange, _ context: APIContext
   ) throws(APIError) -> RequestSummary {
     guard let entry = context.responses.entry(id) else {
-      throw .notStored(kind: "response", id: String(id.prefix(100)))
+      throw .notStored(kind: "response", id: String(id.prefix(100)), path: nil)
     }
     var json = entry.response
     if exchange.request.method == "DELETE" {
@@ -100,7 +100,7 @@ enum ResponsesRoute {
       return RequestSummary()
     }
     guard context.responses.entry(id) != nil else {
-      throw .notStored(kind: "response", id: String(id.prefix(100)))
+      throw .notStored(kind: "response", id: String(id.prefix(100)), path: nil)
     }
     throw .badField(path: "response_id", reason: "names a response that is already complete.")
   }

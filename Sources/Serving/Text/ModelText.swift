@@ -47,6 +47,13 @@ package struct ChatTemplateInput: Sendable {
     self.messages = messages
     self.tools = tools
   }
+
+  /// Whether the client wants an answer without thinking. Templates may not know how to: Step3's
+  /// opens a think block whatever it is told.
+  var declinesThinking: Bool {
+    let wishes = ["enable_thinking", "thinking"].compactMap { variables[$0]?.boolean }
+    return wishes.contains(false) && !wishes.contains(true)
+  }
 }
 
 extension ModelText {

@@ -19,8 +19,8 @@ package enum APIError: Error, Equatable, Sendable {
   case unknownModel(name: String)
   /// A path that leads nowhere.
   case unknownPath(path: String)
-  /// A stored thing that is not there.
-  case notStored(kind: String, id: String)
+  /// A stored thing that is not there; `path` is the field that names it, if one does.
+  case notStored(kind: String, id: String, path: String?)
   /// The path is right, the method is not.
   case wrongMethod(method: String, allowed: [String])
   /// The body is not declared as JSON.
@@ -97,6 +97,7 @@ extension APIError {
     case .badField(let path, _), .notImplemented(let path, _): path
     case .unknownModel: "model"
     case .contextTooLong(let path, _, _, _): path
+    case .notStored(_, _, let path): path
     default: nil
     }
   }
@@ -132,7 +133,7 @@ extension APIError {
       path.hasPrefix("/v1/v1/")
         ? "There is no \(path): base_url should end in /v1 once."
         : "There is no \(path); the routes are listed at /docs."
-    case .notStored(let kind, let id): "There is no \(kind) with the id `\(id)`."
+    case .notStored(let kind, let id, _): "There is no \(kind) with the id `\(id)`."
     case .wrongMethod(let method, let allowed):
       "\(method) is not allowed here; use \(allowed.joined(separator: " or "))."
     case .notJSON(let type): "The body must be application/json, not \(type)."
