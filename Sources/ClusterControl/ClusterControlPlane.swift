@@ -313,7 +313,9 @@ package final class ClusterControlPlane: ControlPlane {
   }
 
   private func lost(_ link: LinkID, _ reason: LinkLoss, _ now: Duration) {
-    greetings[link] = nil
+    if let greeting = greetings.removeValue(forKey: link), case .malformed = reason {
+      log("refused \(greeting.called?.id ?? greeting.address): \(reason)")
+    }
     joining[link] = nil
     news.forget(link)
     probed.remove(link)

@@ -100,6 +100,7 @@ package enum WireError: Error, Equatable, Sendable {
   case wrongMagic(UInt32)
   case wrongVersion(found: Int, supported: Int)
   case wrongChecksum
+  case unknownMessage
   case unknownValue(field: String, value: Int)
   case outOfRange(field: String, value: Int, limit: Int)
   case payloadSize(found: Int, expected: Int)
@@ -114,6 +115,7 @@ extension WireError: CustomStringConvertible {
     case .wrongVersion(let found, let supported):
       "protocol version \(found), this program speaks \(supported); run the same release everywhere"
     case .wrongChecksum: "the header's checksum is wrong"
+    case .unknownMessage: "no message of swift-step3"
     case .unknownValue(let field, let value):
       "\(field) is \(value), which this release does not know"
     case .outOfRange(let field, let value, let limit): "\(field) is \(value), above \(limit)"

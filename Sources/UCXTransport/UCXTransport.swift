@@ -228,6 +228,13 @@ package final class UCXTransport: Transport {
     links[link]?.operationCount += 1
   }
 
+  /// Sends what no release knows, as a stranger would; for tests.
+  package func sendStray(_ id: UInt16, on link: LinkID) throws(TransportError) {
+    let entry = try usable(link)
+    try entry.worker.sendStray(id, to: entry.endpoint, link)
+    links[link]?.operationCount += 1
+  }
+
   /// Takes an arrival's payload; nothing happens when its link has ended meanwhile.
   package func receive(
     _ arrival: ArrivalID, into slice: RegisteredSlice

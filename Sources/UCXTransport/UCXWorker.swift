@@ -137,6 +137,17 @@ final class UCXWorker {
     let status = unsafe ucp_worker_get_efd(handle, &descriptor)
     self.descriptor = descriptor
     try check(status, "getting the event descriptor")
+    let context = unsafe Unmanaged.passUnretained(self).toOpaque()
+    try check(
+      unsafe cucx_set_every_handler(
+        handle,
+        { context, _, _, _, _, parameters in
+          if let parameters = unsafe parameters, let sender = unsafe cucx_sender(parameters) {
+            unsafe UCXWorker.from(context)?.queue.signals.append(
+              .malformed(EndpointKey(sender), .unknownMessage))
+          }
+          return UCS_OK
+        }, context), "setting handlers")
     for id in [MessageID.bulk, MessageID.control, MessageID.greeting, MessageID.farewell] {
       try setHandler(id)
     }
@@ -286,6 +297,11 @@ final class UCXWorker {
   /// Tells a peer that the link is about to be closed.
   func bidFarewell(_ endpoint: EndpointKey, _ link: LinkID) throws(TransportError) {
     try sendEmpty(MessageID.farewell, to: endpoint, link)
+  }
+
+  /// Sends a message of an id that means nothing, for tests.
+  func sendStray(_ id: UInt16, to endpoint: EndpointKey, _ link: LinkID) throws(TransportError) {
+    try sendEmpty(UInt32(id), to: endpoint, link)
   }
 
   private func sendEmpty(

@@ -67,6 +67,9 @@ struct ExpertMapTests {
     let cluster = try TinyCluster(map) { try TinyModel(.bfloat16, activation: .bfloat16) }
     let other = try #require(
       map.balanced(load: [50, 40, 9, 8, 1, 1, 1, 1]))
+    let copied = try #require(
+      other.balanced(load: [400, 1, 1, 1, 1, 1, 1, 1], spare: 2, base: map))
+    #expect(!copied.copies.isEmpty)
     let remote = try cluster.attention(
       model, microBatches: 2, format: .exact(roundsActivations: true))
     var served = ServedFeedForward(remote)
@@ -75,9 +78,9 @@ struct ExpertMapTests {
       prompts: prompts, decodeSteps: 6, microBatches: 2, through: &served
     ) {
       stepCount += 1
-      if stepCount == 5 {
-        cluster.change(to: other)
-        try? remote.adopt(other)
+      for (step, next) in [(5, other), (7, copied)] where stepCount == step {
+        cluster.change(to: next)
+        try? remote.adopt(next)
       }
       remote.beginStep()
     }

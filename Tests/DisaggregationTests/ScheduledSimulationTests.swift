@@ -20,7 +20,12 @@ struct ScheduledSimulationTests {
   /// As many as a test run has time for; `make test-soak` tries thousands.
   private static let seeds: Range<UInt64> = {
     let variable = ProcessInfo.processInfo.environment["STEP3_SIMULATION_SEEDS"]
-    return 0..<(variable.flatMap { UInt64($0) } ?? 60)
+    #if DEBUG
+      let standard: UInt64 = 60
+    #else
+      let standard: UInt64 = 400
+    #endif
+    return 0..<(variable.flatMap { UInt64($0) } ?? standard)
   }()
 
   @Test(

@@ -113,6 +113,21 @@ struct PeerFailureTests {
     #expect(try end.exchange(memory[0..<1 << 16], on: second, token: 100))
   }
 
+  @Test(
+    "messages with ids that nobody knows end their own link alone", arguments: [false, true])
+  func strays(isNetwork: Bool) throws {
+    let peer = try PeerProcess(isNetwork: isNetwork)
+    let end = try TestEnd(isNetwork: isNetwork)
+    let memory = try end.transport.register(byteCount: 1 << 16)
+    let link = try #require(try end.join(peer.address))
+    for id: UInt16 in [0, 5, 31, 32, 1000, 23_969, 65_534, 65_535] {
+      let stranger = try #require(try end.join(peer.address))
+      try end.transport.sendStray(id, on: stranger)
+      #expect(end.loss(of: stranger) != nil, "id \(id)")
+      #expect(try end.exchange(memory[0..<1 << 16], on: link, token: UInt64(id) + 1))
+    }
+  }
+
   @Test("transports leave no descriptors behind")
   func descriptors() throws {
     func count() throws -> Int {
