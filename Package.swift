@@ -185,8 +185,8 @@ let package = Package(
     tests(
       "ServingTests",
       imports: [
-        "Serving", "ClusterControl", "ConstrainedDecoding", "Inference", "Sampling",
-        "JSONScanning", "TestSupport",
+        "Serving", "ClusterControl", "ConstrainedDecoding", "ImageProcessing", "Inference",
+        "ModelConfiguration", "Sampling", "JSONScanning", "TestSupport",
       ]),
     tests("EndToEndTests", imports: ["Tensors", "TestSupport"]),
   ],

@@ -113,6 +113,8 @@ package enum GenerationFailure: Error, Sendable, Equatable {
   case duplicateID
   /// A peer that holds part of the model is gone.
   case peerLost(name: String)
+  /// A node of the cluster does not take what its gateway sent.
+  case refusedByNode(reason: String)
   /// The engine stopped on an internal error.
   case engineStopped
 }
@@ -141,6 +143,7 @@ extension GenerationFailure: CustomStringConvertible {
       "Token id \(id) is outside the vocabulary of \(size) tokens."
     case .duplicateID: "A request with this id is already running."
     case .peerLost(let name): "The peer \(name) is gone; the request cannot be finished."
+    case .refusedByNode(let reason): "A node of the cluster refuses the request: \(reason)."
     case .engineStopped: "The engine stopped on an internal error."
     }
   }

@@ -65,18 +65,36 @@ extension ImagePromptError: CustomStringConvertible {
   }
 }
 
+/// An image as a client sent it.
+package struct ImageFile: Sendable, Equatable {
+  /// The bytes of the file.
+  package let bytes: [UInt8]
+  /// Whether a large image is cut into crops.
+  package let isCropped: Bool
+
+  package init(bytes: [UInt8], isCropped: Bool) {
+    self.bytes = bytes
+    self.isCropped = isCropped
+  }
+}
+
 /// An image that was read: pixels, tokens, and a name for its content.
 package struct PromptImage: Sendable {
   /// Plan and pixels.
   package let prepared: PreparedImage
   /// 256 bits that differ between different files, by a key of this process.
   package let digest: [UInt64]
+  /// The file it was read from, where somebody else is to read it again.
+  package let file: ImageFile?
   private let cropSide: Int
   private let imageSide: Int
 
-  fileprivate init(_ prepared: PreparedImage, digest: [UInt64], imageSide: Int, cropSide: Int) {
+  fileprivate init(
+    _ prepared: PreparedImage, digest: [UInt64], file: ImageFile?, imageSide: Int, cropSide: Int
+  ) {
     self.prepared = prepared
     self.digest = digest
+    self.file = file
     self.imageSide = imageSide
     self.cropSide = cropSide
   }
@@ -123,6 +141,8 @@ package struct ImageReader: Sendable {
   package let preprocessor: ImagePreprocessor
   private let wholePreprocessor: ImagePreprocessor
   private let decoder: ImageDecoder
+  /// Whether images keep their files: for who sends them on.
+  private let keepsFiles: Bool
 
   /// A reader for a checkpoint; nil for one without a vision tower.
   ///
@@ -134,22 +154,37 @@ package struct ImageReader: Sendable {
     decoder: ImageDecoder = ImageDecoder(), identify: (String) -> Int?
   ) throws(InferenceError) {
     guard folder.hasVision else { return nil }
-    if let given {
-      preprocessor = given
-    } else {
-      guard let rules = try ModelFolder.imagePreprocessing(directory: folder.path) else {
-        return nil
-      }
-      preprocessor = ImagePreprocessor(configuration: rules, limits: decoder.limits)
-    }
+    try self.init(
+      directory: folder.path, preprocessor: given, decoder: decoder, keepsFiles: false,
+      identify: identify)
+  }
+
+  /// A reader for the front of a cluster, which has no weights and sends files on; nil for a
+  /// checkpoint whose configuration names no vision tower.
+  package init?(
+    forwardingFrom directory: String, preprocessor given: ImagePreprocessor? = nil,
+    decoder: ImageDecoder = ImageDecoder(), identify: (String) -> Int?
+  ) throws(InferenceError) {
+    try self.init(
+      directory: directory, preprocessor: given, decoder: decoder, keepsFiles: true,
+      identify: identify)
+  }
+
+  private init?(
+    directory: String, preprocessor given: ImagePreprocessor?, decoder: ImageDecoder,
+    keepsFiles: Bool, identify: (String) -> Int?
+  ) throws(InferenceError) {
+    guard let rules = try ModelFolder.imagePreprocessing(directory: directory) else { return nil }
+    preprocessor = given ?? ImagePreprocessor(configuration: rules, limits: decoder.limits)
     var whole = preprocessor.configuration
     whole.cropsPatches = false
     wholePreprocessor = ImagePreprocessor(
       configuration: whole, limits: preprocessor.limits, threadCount: preprocessor.threadCount)
     self.decoder = decoder
+    self.keepsFiles = keepsFiles
+    let placeholder = try ModelFolder.imageTokenID(directory: directory)
     do throws(ImagePromptError) {
-      tokens = try ImageTokens(
-        imageTokenID: folder.configuration.imageTokenID, identify: identify)
+      tokens = try ImageTokens(imageTokenID: placeholder, identify: identify)
     } catch { throw .images(error) }
   }
 
@@ -161,8 +196,22 @@ package struct ImageReader: Sendable {
     let prepared = try rules.prepare(try decoder.decode(bytes))
     return PromptImage(
       prepared, digest: contentDigest(of: bytes, variant: prepared.cropCount),
+      file: keepsFiles ? ImageFile(bytes: bytes, isCropped: isCropped) : nil,
       imageSide: preprocessor.configuration.imageSize,
       cropSide: preprocessor.configuration.cropSize)
+  }
+
+  /// Reads an image whose place in a prompt another reader has expanded; nil where its tokens do
+  /// not stand there, because that reader goes by other rules.
+  package func place(
+    _ file: ImageFile, in prompt: [Int], at start: Int
+  ) throws(ImageError) -> PlacedImage? {
+    let image = try read(file.bytes, isCropped: file.isCropped)
+    let expansion = image.prepared.plan.expansion.map { tokens[$0] }
+    guard start >= 0, expansion.count <= prompt.count - start,
+      prompt[start..<start + expansion.count].elementsEqual(expansion)
+    else { return nil }
+    return PlacedImage(image: image, positions: start..<start + expansion.count)
   }
 
   /// Puts the expansion of each image in the place of its placeholder, in order.

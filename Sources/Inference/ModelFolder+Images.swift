@@ -15,4 +15,11 @@ extension ModelFolder {
         preprocessor: readJSON(file), path: file)
     } catch { throw .configuration(error) }
   }
+
+  /// The id of the token that stands for images, from the config.json in a folder.
+  static func imageTokenID(directory path: String) throws(InferenceError) -> Int {
+    do { return try readConfiguration(path + "/config.json").imageTokenID } catch {
+      throw .configuration(error)
+    }
+  }
 }

@@ -43,10 +43,12 @@ enum GatewayServer {
       while true {
         try Task.checkCancellation()
         if let facts = engine.model {
-          server.install(
-            try CheckpointText(
-              directory: arguments.model, template: template,
-              vocabularySize: facts.vocabularySize))
+          let text = try CheckpointText(
+            directory: arguments.model, template: template, vocabularySize: facts.vocabularySize)
+          let images =
+            engine.takesImages
+            ? try ImageFlags.forwarder(arguments) { text.id(of: $0) } : nil
+          server.install(text, images: images)
           log.info("ready")
           return
         }

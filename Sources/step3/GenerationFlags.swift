@@ -54,7 +54,7 @@ extension GenerationFailure: CommandError {
     case .sampling(.invalidLogit): .selfCheck
     case .sampling: .usage
     case .cacheTooSmall: .memory
-    case .peerLost: .peer
+    case .peerLost, .refusedByNode: .peer
     case .loading, .draining, .queueFull, .queuedTokensFull, .duplicateID, .engineStopped: .failed
     }
   }
@@ -73,6 +73,7 @@ extension GenerationFailure: CommandError {
     case .sampling: "bad_sampling_parameter"
     case .duplicateID: "duplicate_id"
     case .peerLost: "peer_lost"
+    case .refusedByNode: "refused_by_node"
     case .engineStopped: "engine_stopped"
     }
   }

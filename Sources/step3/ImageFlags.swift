@@ -70,6 +70,17 @@ enum ImageFlags {
       identify: identify)
   }
 
+  /// What reads images for a gateway, which sends them on; nil for a checkpoint that takes text
+  /// only.
+  static func forwarder(
+    _ arguments: ParsedArguments, identify: (String) -> Int?
+  ) throws -> ImageReader? {
+    guard try ModelFolder.imagePreprocessing(directory: arguments.model) != nil else { return nil }
+    return try ImageReader(
+      forwardingFrom: arguments.model, preprocessor: try preprocessor(arguments),
+      decoder: decoder(arguments), identify: identify)
+  }
+
   /// The image in a file.
   static func read(
     _ path: String, _ reader: ImageReader?, _ arguments: ParsedArguments

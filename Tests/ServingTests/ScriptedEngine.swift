@@ -264,14 +264,25 @@ struct TestAPI {
   func send(
     _ method: String, _ path: String, _ body: String = "", headers: [String] = []
   ) async -> Answer {
-    let client = RawClient(port: server.port)
+    await Self.send(port: server.port, method, path, body, headers)
+  }
+
+  /// Posts to any server.
+  static func post(port: Int, _ path: String, _ json: JSONValue) async -> Answer {
+    await send(port: port, "POST", path, json.text(.compact), [])
+  }
+
+  private static func send(
+    port: Int, _ method: String, _ path: String, _ body: String, _ headers: [String]
+  ) async -> Answer {
+    let client = RawClient(port: port)
     var head = "\(method) \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     for header in headers { head += header + "\r\n" }
     if !body.isEmpty || method == "POST" {
       head += "Content-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n"
     }
     client.send(head + "\r\n" + body)
-    return Self.parse(await client.receiveAll())
+    return parse(await client.receiveAll())
   }
 
   func post(_ path: String, _ json: JSONValue, headers: [String] = []) async -> Answer {

@@ -4,8 +4,8 @@ package import JSONScanning
 import Sampling
 
 // How a gateway hands a request to an attention node and hears what becomes of it. Token ids
-// travel, no text: the gateway has tokenised the prompt and will decode the answer. Numbers are
-// written so that they read back to the same bits.
+// travel, no text: the gateway has tokenised the prompt and will decode the answer. Images travel
+// as the files they were. Numbers are written so that they read back to the same bits.
 
 /// A request as JSON.
 package enum ClusterRequestCodec {
@@ -42,12 +42,15 @@ package enum ClusterRequestCodec {
     object["logprobs"] = sampling.logprobs.map { .integer($0) }
     object["logprob_tokens"] = ids(sampling.logprobTokens)
     object["constraint"] = (request.constraint as? GrammarConstraint).map { json($0.source) }
+    if !request.images.isEmpty { object["images"] = ClusterImageCodec.json(request.images) }
     return .object(object)
   }
 
-  /// Reads a request; `compile` makes its constraint. Nil for what is no such document.
+  /// Reads a request; `reader` reads its images, `compile` makes its constraint. Nil for what is no
+  /// such document.
   package static func request(
-    _ json: JSONValue, compile: (GrammarSource) throws -> GrammarConstraint
+    _ json: JSONValue, reader: ImageReader? = nil,
+    compile: (GrammarSource) throws -> GrammarConstraint
   ) throws -> GenerationRequest? {
     guard let id = json["id"]?.string, let prompt = ids(json["prompt"]), !prompt.isEmpty,
       let resumed = json["resumed"]?.integer, (0..<prompt.count).contains(resumed),
@@ -66,6 +69,12 @@ package enum ClusterRequestCodec {
       cacheSalt: json["salt"]?.string, thinkingTokenBudget: json["thinking_budget"]?.integer,
       thinkEnd: thinkEnd)
     request.resumedTokenCount = resumed
+    if let images = json["images"] {
+      guard let placed = try ClusterImageCodec.images(images, in: prompt, reader) else {
+        return nil
+      }
+      request.images = placed
+    }
     if let constraint = json["constraint"] {
       guard let source = source(constraint) else { return nil }
       request.constraint = try compile(source)
@@ -253,6 +262,7 @@ package enum ClusterEventCodec {
     case .sampling(.invalidLogit(let position)):
       ["kind": "logit", "position": .integer(position)]
     case .peerLost(let name): ["kind": "peer", "name": .string(name)]
+    case .refusedByNode(let reason): ["kind": "refused", "reason": .string(reason)]
     case .sampling, .duplicateID, .engineStopped: ["kind": "engine"]
     }
   }
@@ -277,6 +287,7 @@ package enum ClusterEventCodec {
     case "no_token": .sampling(.noTokenAllowed(position: number("position")))
     case "logit": .sampling(.invalidLogit(position: number("position")))
     case "peer": .peerLost(name: json?["name"]?.string ?? "")
+    case "refused": .refusedByNode(reason: json?["reason"]?.string ?? "")
     default: .engineStopped
     }
   }

@@ -84,6 +84,7 @@ package final class ClusterRoutes: Sendable {
     var isReady = context.engine.state == .ready && (try? context.servedModel()) != nil
     if context.engine.peers.contains(where: { $0.isNeeded && !$0.isUp }) { isReady = false }
     object["ready"] = .boolean(isReady)
+    object["images"] = .boolean((try? context.servedModel())?.images != nil)
     object["draining"] = .boolean(context.engine.state == .draining)
     object["running"] = .integer(load.runningRequestCount)
     object["waiting"] = .integer(load.waitingRequestCount)
@@ -122,7 +123,7 @@ package final class ClusterRoutes: Sendable {
     do {
       let model = try context.servedModel()
       let json = try JSONValue(parsing: exchange.request.body)
-      let read = try ClusterRequestCodec.request(json) { source in
+      let read = try ClusterRequestCodec.request(json, reader: model.images) { source in
         try context.constraints.compile(
           source, key: "cluster \(source)", path: "constraint", model: model)
       }

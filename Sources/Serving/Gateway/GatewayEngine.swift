@@ -81,6 +81,14 @@ package final class GatewayEngine: GenerationEngine {
   /// Requests that are not over.
   package var openRequestCount: Int { locked { $0.streams.count } }
 
+  /// Whether every node that has told of itself takes images; false when none has.
+  package var takesImages: Bool {
+    locked { content in
+      let known = content.nodes.compactMap(\.status?["images"]?.boolean)
+      return !known.isEmpty && known.allSatisfy { $0 }
+    }
+  }
+
   /// How often a stream has gone on at another node.
   package var failoverCount: Int? { locked { $0.failoverCount } }
 
@@ -192,9 +200,17 @@ package final class GatewayEngine: GenerationEngine {
         }
       case .end(let status):
         content.drop(leg, of: stream)
-        let failure =
-          status == 200
-          ? nil : ClusterEventCodec.failure(try? JSONValue(parsing: leg.rest))
+        let failure: GenerationFailure? =
+          switch status {
+          case 200: nil
+          // No other node would have it either.
+          case 400, 413:
+            .refusedByNode(
+              reason: status == 400
+                ? "it is not a request of its release"
+                : "with its images it is larger than the node's --max-body-size")
+          default: ClusterEventCodec.failure(try? JSONValue(parsing: leg.rest))
+          }
         goOn(stream, leg, failure, &content)
       case .failed:
         content.drop(leg, of: stream)

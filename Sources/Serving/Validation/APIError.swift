@@ -59,7 +59,7 @@ extension APIError {
         .priorityUnsupported:
         400
       case .duplicateID: 409
-      case .engineStopped: 500
+      case .engineStopped, .refusedByNode: 500
       }
     }
   }
