@@ -71,7 +71,7 @@ SANITIZED := .build/sanitize-$(SANITIZER)
 test-sanitized: deps
 	swift build --sanitize=$(SANITIZER) --scratch-path $(SANITIZED) --product step3 -Xcc -O2
 	swift build --build-tests -Xcc -O2
-	STEP3_TEST_BINARY=$(SANITIZED)/debug/step3 STEP3_SANITIZED=1 \
+	STEP3_TEST_BINARY=$(SANITIZED)/debug/step3 \
 	  ASAN_OPTIONS=abort_on_error=1 TSAN_OPTIONS="halt_on_error=1 abort_on_error=1" \
 	  swift test --skip-build --no-parallel --filter 'EndToEndTests.Server'
 

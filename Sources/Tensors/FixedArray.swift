@@ -28,7 +28,8 @@ package struct FixedArray<Element: ~Copyable>: ~Copyable {
     }
     _modify {
       precondition(index >= 0 && index < count, "index \(index) outside 0..<\(count)")
-      yield unsafe &storage[index]
+      // The buffer's own subscript trips the compiler's thread sanitizer (Swift 6.3).
+      yield unsafe &storage.baseAddress.unsafelyUnwrapped[index]
     }
   }
 }

@@ -50,12 +50,17 @@ package final class HTTPClient {
     _ = unsafe setsockopt(own, SOL_SOCKET, SO_SNDTIMEO, &timeout, size)
     var yes: Int32 = 1
     _ = unsafe setsockopt(own, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, 4)
-    let code = unsafe withUnsafePointer(to: &address) { pointer in
-      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-        unsafe connect(own, address, socklen_t(MemoryLayout<sockaddr_in>.size))
+    func attempt() -> Bool {
+      unsafe withUnsafePointer(to: &address) { pointer in
+        unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+          unsafe connect(own, address, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+        }
       }
     }
-    guard code == 0 else {
+    var isConnected = attempt()
+    // A process that was stopped and goes on finds the call interrupted.
+    while !isConnected, errno == EINTR || errno == EALREADY { isConnected = attempt() }
+    guard isConnected || errno == EISCONN else {
       close()
       throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO)
     }
