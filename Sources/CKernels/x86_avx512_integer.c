@@ -1,8 +1,9 @@
 // Matrix products with AVX-512 VNNI, INT8 and INT4 weights in place.
 //
 // Activations are integers too: on a grid of their own for every 128 columns, of 8, 16 or 24 bits
-// (1, 2 or 3 parts of 8 bits; see ck_integer_row). 16 bits are closer than BF16, cost as much as
-// its dot products, and need weights as bytes only: the stored bytes, made unsigned.
+// (1, 2 or 3 parts of 8 bits; see ck_integer_row and x86_avx512_integer_input.c). 16 bits are
+// closer than BF16, cost as much as its dot products on Zen 4, and need weights as bytes only: the
+// stored bytes, made unsigned.
 //
 // The canonical order. A block of 128 columns is two vectors of 64 bytes, the even and the odd
 // columns, so that each lane of the integer sums covers 8 neighbouring columns and every quarter
@@ -13,7 +14,7 @@
 // end. What unsigned elements add, zero * sum of activations, is taken off in the same lanes after
 // every unit of 4 blocks (counted from the slice's begin), a chunk in each lane.
 //
-// One token whose parts stay in the first cache takes rows of weights one after the other.
+// Few tokens whose parts stay in the first cache take rows of weights one after the other.
 // Otherwise rows are widened into scratch: a few tokens in blocks of columns while the next group
 // of rows is prefetched, many tokens over all columns.
 #if defined(__x86_64__)
@@ -26,8 +27,10 @@
 #define TILE_ROWS 4
 #define TILE_TOKENS 3
 #define GROUP_ROWS 8
+#define STREAM_TOKENS 4
 #define STREAM_BYTES 24576         // of prepared parts that stay in the first cache
-#define STREAM_AHEAD 4096          // bytes of weights that are prefetched
+#define STREAM_AHEAD 4096          // bytes of weights that are prefetched,
+#define HINTED_AHEAD 8192          // where the hardware's prefetchers need hints
 #define COLUMN_BLOCKS 8            // blocks of columns that a few tokens take at a time
 #define FEW_TOKENS 16
 #define OPERAND_BLOCK_BYTES 262144 // of prepared rows that stay in the second cache
@@ -35,56 +38,6 @@
 #define FACTOR_BYTES (1 << 19)     // then their factors, then the sums of at most
 #define MANY_ROWS 64               // rows
 #define MANY_TOKENS 96             // by tokens
-
-// ---- Activations.
-
-static const float grid_limits[4] = {0, 127, 32639, 8355000};
-
-// The integers of 16 columns, in parts of 8 bits; bytes of even columns first.
-CK_AVX512_INLINE void store_parts(uint8_t *row, size_t part_bytes, size_t parts, __m512i v) {
-  const __m128i split = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-  for (size_t part = parts; part-- > 0;) {
-    __m128i bytes = _mm_shuffle_epi8(_mm512_cvtepi32_epi8(v), split);
-    _mm_storel_epi64((__m128i *)(row + part * part_bytes), bytes);
-    _mm_storeh_pi((__m64 *)(row + part * part_bytes + BLOCK / 2), _mm_castsi128_ps(bytes));
-    // What is left once the low byte, with its sign, is taken off.
-    __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(v, 24), 24);
-    v = _mm512_srai_epi32(_mm512_sub_epi32(v, low), 8);
-  }
-}
-
-CK_AVX512 void ck_avx512_prepare_integer(
-    int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end) {
-  ck_integer_row layout = ck_integer_layout(kind, bytes);
-  uint8_t *base = row;
-  for (size_t k0 = begin; k0 < end; k0 += BLOCK, source += BLOCK) {
-    __m512 x[8], top = _mm512_setzero_ps();
-    __mmask16 wrong = 0;
-    size_t left = end - k0;
-    CK_UNROLL for (size_t i = 0; i < 8; i++) {
-      __mmask16 mask = 16 * i < left ? tail_mask16(left - 16 * i) : 0;
-      x[i] = _mm512_maskz_loadu_ps(mask, source + 16 * i);
-      __m512 magnitude = _mm512_abs_ps(x[i]);
-      top = _mm512_max_ps(top, magnitude);
-      wrong |= _mm512_cmp_ps_mask(magnitude, _mm512_set1_ps(3.4028234e38f), _CMP_NLE_UQ);
-    }
-    float largest = _mm512_reduce_max_ps(top), limit = grid_limits[layout.parts];
-    // What is too small for the reciprocal is nothing; what is not finite spoils the block.
-    int none = wrong != 0 || largest < 0x1p-100f;
-    float factor = wrong != 0 ? NAN : none ? 0 : largest / limit;
-    __m512 inverse = _mm512_set1_ps(none ? 0 : limit / largest);
-    __m512i sum = _mm512_setzero_si512();
-    float *sums = (float *)(base + layout.sums) + k0 / CK_CHUNK;
-    CK_UNROLL for (size_t i = 0; i < 8; i++) {
-      __m512i v = none ? _mm512_setzero_si512()
-                       : _mm512_cvtps_epi32(_mm512_mul_ps(x[i], inverse));
-      store_parts(base + k0 + 8 * i, layout.part_bytes, layout.parts, v);
-      sum = i % 2 == 0 ? v : _mm512_add_epi32(sum, v);
-      if (i % 2 == 1) sums[i / 2] = (float)_mm512_reduce_add_epi32(sum) * factor;
-    }
-    ((float *)(base + layout.factors))[k0 / BLOCK] = factor;
-  }
-}
 
 // ---- Weights.
 
@@ -193,74 +146,111 @@ CK_AVX512_INLINE __m512 block_value(
   return parts == 3 ? _mm512_fmadd_ps(top, _mm512_set1_ps(65536), value) : value;
 }
 
-// ---- One token: a row of weights after the other.
+// ---- Up to four tokens: a row of weights after the other.
 
 typedef struct {
-  const uint8_t *parts;
-  size_t part_bytes;
-  const float *factors, *sums;
-} token_row;
+  const uint8_t *operand;  // the first token's prepared row
+  size_t stride, part_bytes, factors, sums;
+} token_rows;
+
+// Intel's prefetchers fall behind rows that are unpacked as they come (INT8 read 56 % of the
+// bandwidth, with hints 80 %). Zen's do not for 8 bits, and hints slow them down; 4 bits take
+// nearly as long to unpack as to read, and there one waits for the other without.
+static int wants_hints(void) { return __builtin_cpu_is("intel"); }
 
 // Adds a unit from column k, `left` columns to the slice's end.
-CK_AVX512_INLINE __m512 stream_unit(
-    const ck_linear *task, int four, int parts, int scaled, size_t row, const uint8_t *w,
-    const token_row *x, size_t k, size_t left, __m512 total) {
-  const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+CK_AVX512_INLINE void stream_unit(
+    const ck_linear *task, int four, int parts, int scaled, int tokens, int hints, size_t row,
+    const uint8_t *w, const token_rows *x, size_t k, size_t left, __m512 totals[STREAM_TOKENS]) {
   unit_factors f = {.shifts = _mm512_set1_ps(128)};
   __mmask16 mask = tail_mask16((left + CK_CHUNK - 1) / CK_CHUNK);
-  if (scaled) {
+  if (scaled)
     f = load_unit(
         &task->integer, four, row, k / CK_CHUNK, k / CK_CHUNK + (left + CK_CHUNK - 1) / CK_CHUNK);
-    // Both factors at once, a chunk in each lane.
-    __m512 own = _mm512_maskz_loadu_ps(
-        tail_mask16((left + BLOCK - 1) / BLOCK) & 15, x->factors + k / BLOCK);
-    f.scales = _mm512_mul_ps(f.scales, _mm512_permutexvar_ps(quarters, own));
-  }
   CK_UNROLL for (int b = 0; b < UNIT; b++) {
     size_t at = (size_t)b * BLOCK;
     if (at >= left) break;
     const uint8_t *from = w + (four ? (k + at) / 2 : k + at);
-    // Unpacking 4 bits takes nearly as long as reading them: left to the hardware's prefetcher,
-    // one waits for the other. It made 8 bits slower.
-    if (four) _mm_prefetch((const char *)from + STREAM_AHEAD, _MM_HINT_T0);
-    block_bytes bytes = load_block(four, from, left - at >= BLOCK ? BLOCK : left - at);
-    __m512i even[3], odd[3];
-    CK_UNROLL for (int p = 0; p < parts; p++) {
-      const uint8_t *part = x->parts + (size_t)p * x->part_bytes + k + at;
-      even[p] = _mm512_load_si512(part), odd[p] = _mm512_load_si512(part + 64);
+    if (hints) {
+      _mm_prefetch((const char *)from + HINTED_AHEAD, _MM_HINT_T1);
+      if (!four) _mm_prefetch((const char *)from + HINTED_AHEAD + 64, _MM_HINT_T1);
+    } else if (four) {
+      _mm_prefetch((const char *)from + STREAM_AHEAD, _MM_HINT_T0);
     }
-    __m512 factor = scaled ? chunk_lanes(f.scales, b)
-                           : _mm512_set1_ps(x->factors[(k + at) / BLOCK]);
-    total = _mm512_fmadd_ps(block_value(bytes, even, odd, parts), factor, total);
+    block_bytes bytes = load_block(four, from, left - at >= BLOCK ? BLOCK : left - at);
+    __m512 scale = scaled ? chunk_lanes(f.scales, b) : _mm512_setzero_ps();
+    CK_UNROLL for (int j = 0; j < tokens; j++) {
+      const uint8_t *token = x->operand + (size_t)j * x->stride;
+      __m512i even[3], odd[3];
+      CK_UNROLL for (int p = 0; p < parts; p++) {
+        const uint8_t *part = token + (size_t)p * x->part_bytes + k + at;
+        even[p] = _mm512_load_si512(part), odd[p] = _mm512_load_si512(part + 64);
+      }
+      __m512 own = _mm512_set1_ps(((const float *)(token + x->factors))[(k + at) / BLOCK]);
+      totals[j] = _mm512_fmadd_ps(
+          block_value(bytes, even, odd, parts), scaled ? _mm512_mul_ps(scale, own) : own,
+          totals[j]);
+    }
   }
-  return _mm512_fnmadd_ps(
-      f.shifts, _mm512_maskz_loadu_ps(mask, x->sums + k / CK_CHUNK), total);
+  CK_UNROLL for (int j = 0; j < tokens; j++) {
+    const float *sums = (const float *)(x->operand + (size_t)j * x->stride + x->sums);
+    totals[j] = _mm512_fnmadd_ps(
+        f.shifts, _mm512_maskz_loadu_ps(mask, sums + k / CK_CHUNK), totals[j]);
+  }
 }
 
 CK_AVX512_INLINE void stream(
-    const ck_linear *task, int four, int parts, int scaled, size_t row0, size_t row1,
-    size_t token) {
+    const ck_linear *task, int four, int parts, int scaled, int tokens, int hints, size_t row0,
+    size_t row1, size_t token) {
   size_t slice = task->columns / task->slices;
   ck_integer_row layout = ck_integer_layout(task->operand_kind, task->operand_stride);
-  const uint8_t *operand = (const uint8_t *)task->operand + token * task->operand_stride;
-  token_row x = {operand, layout.part_bytes, (const float *)(operand + layout.factors),
-                 (const float *)(operand + layout.sums)};
-  float *output = task->output + token * task->output_stride;
+  token_rows x = {(const uint8_t *)task->operand + token * task->operand_stride,
+                  task->operand_stride, layout.part_bytes, layout.factors, layout.sums};
   for (size_t row = row0; row < row1; row++) {
     const uint8_t *w = (const uint8_t *)task->values + row * task->row_stride;
+    float last = scaled ? 1 : ck_factor(&task->integer, row, 0);
     for (size_t s = 0, k = 0; s < task->slices; s++) {
-      __m512 total = _mm512_setzero_ps();
+      __m512 totals[STREAM_TOKENS];
+      CK_UNROLL for (int j = 0; j < tokens; j++) totals[j] = _mm512_setzero_ps();
       size_t end = (s + 1) * slice;
       for (; k + UNIT * BLOCK <= end; k += UNIT * BLOCK)
-        total = stream_unit(task, four, parts, scaled, row, w, &x, k, UNIT * BLOCK, total);
-      if (k < end) total = stream_unit(task, four, parts, scaled, row, w, &x, k, end - k, total);
+        stream_unit(
+            task, four, parts, scaled, tokens, hints, row, w, &x, k, UNIT * BLOCK, totals);
+      if (k < end)
+        stream_unit(task, four, parts, scaled, tokens, hints, row, w, &x, k, end - k, totals);
       k = end;
-      float value = lanes_sum(total);
-      output[s * task->slice_stride + row] =
-          scaled ? value : value * ck_factor(&task->integer, row, 0);
+      CK_UNROLL for (int j = 0; j < tokens; j++) {
+        float value = lanes_sum(totals[j]);
+        task->output[(token + (size_t)j) * task->output_stride + s * task->slice_stride + row] =
+            scaled ? value : value * last;
+      }
     }
   }
 }
+
+typedef void (*stream_fn)(
+    const ck_linear *task, int hints, size_t row0, size_t row1, size_t token);
+
+#define STREAM(four, parts, scaled, tokens)                                                    \
+  CK_AVX512 static void stream_##four##_##parts##_##scaled##_##tokens(                         \
+      const ck_linear *task, int hints, size_t row0, size_t row1, size_t token) {              \
+    stream(task, four, parts, scaled, tokens, hints, row0, row1, token);               \
+  }
+#define STREAMS(four, parts, scaled)                                                           \
+  STREAM(four, parts, scaled, 1) STREAM(four, parts, scaled, 2)                                \
+  STREAM(four, parts, scaled, 3) STREAM(four, parts, scaled, 4)
+STREAMS(0, 1, 0) STREAMS(0, 2, 0) STREAMS(0, 3, 0)
+STREAMS(0, 1, 1) STREAMS(0, 2, 1) STREAMS(0, 3, 1)
+STREAMS(1, 1, 1) STREAMS(1, 2, 1) STREAMS(1, 3, 1)
+
+#define STREAM_ROW(four, parts, scaled)                                                        \
+  {stream_##four##_##parts##_##scaled##_1, stream_##four##_##parts##_##scaled##_2,             \
+   stream_##four##_##parts##_##scaled##_3, stream_##four##_##parts##_##scaled##_4}
+// By kind of weights (INT8 with a factor a row, INT8 and INT4 with groups), parts and tokens.
+static const stream_fn streams[3][3][STREAM_TOKENS] = {
+    {STREAM_ROW(0, 1, 0), STREAM_ROW(0, 2, 0), STREAM_ROW(0, 3, 0)},
+    {STREAM_ROW(0, 1, 1), STREAM_ROW(0, 2, 1), STREAM_ROW(0, 3, 1)},
+    {STREAM_ROW(1, 1, 1), STREAM_ROW(1, 2, 1), STREAM_ROW(1, 3, 1)}};
 
 // ---- More: rows widened into scratch.
 
@@ -544,20 +534,9 @@ CK_AVX512_INLINE void run_linear(
       .factors = (unit_factors *)((uint8_t *)scratch + WIDE_BYTES),
       .sums = (float *)((uint8_t *)scratch + WIDE_BYTES + FACTOR_BYTES),
   };
-  if (tokens == 1 && run.layout.parts * task->columns <= STREAM_BYTES) {
-    int parts = (int)run.layout.parts, scaled = run.scaled;
-    if (parts == 1 && scaled)
-      stream(task, four, 1, 1, row0, row1, token0);
-    else if (parts == 1)
-      stream(task, four, 1, 0, row0, row1, token0);
-    else if (parts == 2 && scaled)
-      stream(task, four, 2, 1, row0, row1, token0);
-    else if (parts == 2)
-      stream(task, four, 2, 0, row0, row1, token0);
-    else if (scaled)
-      stream(task, four, 3, 1, row0, row1, token0);
-    else
-      stream(task, four, 3, 0, row0, row1, token0);
+  if (tokens <= STREAM_TOKENS && tokens * run.layout.parts * task->columns <= STREAM_BYTES) {
+    int kind = four ? 2 : run.scaled;
+    streams[kind][run.layout.parts - 1][tokens - 1](task, wants_hints(), row0, row1, token0);
     return;
   }
   if (tokens > FEW_TOKENS && TILE_ROWS * run.wide_stride <= WIDE_BYTES) {
