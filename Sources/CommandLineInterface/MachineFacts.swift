@@ -22,6 +22,8 @@ package struct MachineFacts: Sendable, Equatable {
   package var memoryByteCount: Int?
   /// Bytes that programs could still take.
   package var availableByteCount: Int?
+  /// The same within the limit of the control group.
+  package var usableByteCount: Int? { availableByteCount.map { min($0, memoryLimit ?? .max) } }
   /// Bytes of swap space.
   package var swapByteCount: Int?
   /// The memory limit of the control group.

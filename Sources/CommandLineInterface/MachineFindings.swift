@@ -83,14 +83,13 @@ extension MachineFacts {
   }
 
   private var memoryFinding: MachineFinding? {
-    guard let memoryByteCount, let availableByteCount else { return nil }
+    guard let memoryByteCount, let availableByteCount, let usableByteCount else { return nil }
     var value =
       "\(ByteSize.words(memoryByteCount)), \(ByteSize.words(availableByteCount)) available"
     if let memoryLimit, memoryLimit < memoryByteCount {
       value += ", limited to \(ByteSize.words(memoryLimit)) by the control group"
     }
-    let usable = min(availableByteCount, memoryLimit ?? .max)
-    if usable < 1 << 30 {
+    if usableByteCount < 1 << 30 {
       return MachineFinding(
         "memory", .problem, value, advice: "less than 1 GiB is left; end other programs")
     }

@@ -41,13 +41,21 @@ final class QuantizationFolder {
     }
   }
 
-  /// The relative errors that were measured, by tensor.
-  var measured: [String: Double]? {
-    guard let members = record["measured"]?.object?.members else { return nil }
+  /// How far rounding each kind or tensor alone moves the predictions, as far as it was measured.
+  var measured: [String: Double] {
+    let members = record["measured"]?.object?.members ?? []
     return Dictionary(
       uniqueKeysWithValues: members.compactMap { member in
         member.value.number.map { (member.key, $0) }
       })
+  }
+
+  /// What was chosen to be stored more finely, once that is known.
+  var choice: SensitivityChoice? {
+    guard let noted = record["choice"], let divergence = noted["divergence"]?.number,
+      let names = noted["sensitive"]?.array
+    else { return nil }
+    return SensitivityChoice(sensitive: names.compactMap(\.string), divergence: divergence)
   }
 
   /// What rounding lost, by tensor, in all finished shards.
@@ -94,6 +102,15 @@ final class QuantizationFolder {
     var object = JSONObject()
     for name in measured.keys.sorted() { object[name] = measured[name].map { .number($0) } }
     record["measured"] = .object(object)
+    try save()
+  }
+
+  /// Notes what was chosen.
+  func note(_ choice: SensitivityChoice) throws(QuantizationError) {
+    record["choice"] = [
+      "sensitive": .array(choice.sensitive.map { .string($0) }),
+      "divergence": .number(choice.divergence),
+    ]
     try save()
   }
 

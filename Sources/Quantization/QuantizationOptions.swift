@@ -12,24 +12,40 @@ package struct QuantizationOptions: Sendable, Equatable {
     case int4
   }
 
+  /// What is measured together when the effect of rounding on predictions is.
+  package enum Measure: String, Sendable, CaseIterable {
+    /// Tensors of one name in all layers.
+    case kinds
+    /// Every tensor.
+    case tensors
+  }
+
   /// How matrices are stored.
   package var weights: Weights
-  /// Columns that share a factor: 32, 64 or 128. nil is 32 for INT4 and the whole row for INT8.
+  /// Columns that share a factor: 32, 64 or 128; 0 for the whole row, which only INT8 may have.
+  /// nil is 32 for INT4 and 128 for INT8. Columns that it does not divide take a smaller one.
   package var groupSize: Int?
   /// Whether groups of INT4 have zero points of their own.
   package var hasZeroPoints = true
   /// Regular expressions; tensors whose names they match stay as they are.
   package var keptPatterns: [String] = []
-  /// INT4 with calibration: matrices get INT8 until the others together change the predictions on
-  /// the text by no more than this, in nats per token: about the relative rise of the perplexity.
-  package var tolerance = 0.01
-  /// What the text of the calibration depends on, such as a hash; nil without calibration.
+  /// How the most sensitive matrices are found, which are then stored more finely; nil for not.
+  package var measure: Measure?
+  /// Matrices are stored more finely until rounding the others changes the predictions on the text
+  /// by no more than this, in nats per token: about the relative rise of the perplexity.
+  package var tolerance: Double
+  /// What the text depends on, such as a hash; nil without one.
   package var calibration: String?
+  /// INT4: whether errors are fed back, column by column, by what meets a matrix on that text.
+  package var feedsErrorsBack = false
   /// Shards are closed when they reach this size; one layer is never split.
   package var shardByteCount = 1_000_000_000
 
   /// The defaults for one format.
-  package init(weights: Weights) { self.weights = weights }
+  package init(weights: Weights) {
+    self.weights = weights
+    tolerance = weights == .int4 ? 0.008 : 0.005
+  }
 
   /// What the result depends on.
   var json: JSONValue {
@@ -37,7 +53,8 @@ package struct QuantizationOptions: Sendable, Equatable {
       "weights": .string(weights.rawValue),
       "group_size": groupSize.map { .integer($0) } ?? .null,
       "zero_points": .boolean(hasZeroPoints), "keep": .array(keptPatterns.map { .string($0) }),
-      "tolerance": .number(tolerance),
+      "measure": measure.map { .string($0.rawValue) } ?? .null, "tolerance": .number(tolerance),
+      "feedback": .boolean(feedsErrorsBack),
       "calibration": calibration.map { .string($0) } ?? .null,
       "shard_bytes": .integer(shardByteCount),
     ]
@@ -146,10 +163,10 @@ package struct QuantizationReport: Sendable, Equatable {
   /// Shards that an interrupted run had finished.
   package let keptShardCount: Int
   package let groups: [Group]
-  /// Matrices that got 8 bits, with how far the predictions move when they alone have 4.
+  /// What is stored more finely, with how far rounding it alone moves the predictions.
   package let sensitive: [(name: String, divergence: Double)]
-  /// The same for all that have 4 bits, added up; 0 where nothing was measured.
-  package let divergence: Double
+  /// How far rounding all others moves them together; nil where nothing was measured.
+  package let divergence: Double?
   /// Bytes of all tensors of the source.
   package var sourceByteCount: Int { groups.reduce(0) { $0 + $1.sourceByteCount } }
   /// Bytes of all tensors written.

@@ -116,18 +116,27 @@ struct QuantizationPlan {
 
 extension QuantizationOptions {
   /// What the options ask for, before anything is measured: groups that divide the columns, and
-  /// INT8 where none does.
+  /// INT8 with a factor a row where none does.
   func storage(columns: Int) -> WeightStorage {
     switch weights {
-    case .fp8: return .e4m3
-    case .int8: return fitting(columns, groupSize).map { .int8(.columns($0)) } ?? .int8(.row)
-    case .int4: return fitting(columns, groupSize ?? 32).map { .int4(size: $0) } ?? .int8(.row)
+    case .fp8: .e4m3
+    case .int8: Self.int8(columns, groupSize ?? 128)
+    case .int4: Self.fitting(columns, groupSize ?? 32).map { .int4(size: $0) } ?? .int8(.row)
     }
   }
 
-  private func fitting(_ columns: Int, _ wanted: Int?) -> Int? {
-    guard let wanted else { return nil }
-    return IntegerFactors.Grouping.sizes.reversed().first { $0 <= wanted && columns % $0 == 0 }
+  /// What a matrix gets whose rounding to `storage` moves predictions too much.
+  func finer(than storage: WeightStorage, columns: Int) -> WeightStorage {
+    if case .int4 = storage { return Self.int8(columns, 128) }
+    return .kept
+  }
+
+  private static func int8(_ columns: Int, _ wanted: Int) -> WeightStorage {
+    fitting(columns, wanted).map { .int8(.columns($0)) } ?? .int8(.row)
+  }
+
+  private static func fitting(_ columns: Int, _ wanted: Int) -> Int? {
+    IntegerFactors.Grouping.sizes.reversed().first { $0 <= wanted && columns % $0 == 0 }
   }
 }
 

@@ -122,8 +122,7 @@ struct QuantizedConfiguration {
       "## Quantisation", "",
       "The weights of this checkpoint were rounded by `step3 quantize --weights "
         + "\(options["weights"]?.string ?? "")`: factors chosen for the least squared error"
-        + (options["calibration"] == .null
-          ? "" : ", rounding errors fed back by a calibration text")
+        + (options["feedback"] == true ? ", rounding errors fed back by a calibration text" : "")
         + ". Tensors: \(before) bytes before, \(plan.byteCount) after.", "",
       "| stored as | tensors | bytes |", "|---|---|---|",
     ]

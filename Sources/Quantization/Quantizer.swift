@@ -7,14 +7,15 @@ package import Tensors
 ///
 /// Memory stays below one layer's: matrices are read from the mapping, rounded, and appended to the
 /// shard under way. Shards are finished one by one and noted with a checksum, so that a run that
-/// was killed goes on behind its last whole shard. Calibration keeps a gigabyte of what meets the
-/// next matrices, and runs the model again for those behind them.
+/// was killed goes on behind its last whole shard. Errors that are fed back need a gigabyte of what
+/// meets the next matrices, and the model is run again for those behind them; measuring what
+/// rounding does keeps all rounded matrices, and their values in the place of the weights.
 package struct Quantizer {
-  private let files: CheckpointFiles
-  private let options: QuantizationOptions
+  let files: CheckpointFiles
+  let options: QuantizationOptions
+  let calibration: (any QuantizationCalibration)?
   private let names: QuantizationNames
   private let rounding: WeightRounding
-  private let calibration: (any QuantizationCalibration)?
 
   /// Takes an open checkpoint; refuses one that is quantised already.
   package init(
@@ -41,30 +42,33 @@ package struct Quantizer {
   ) throws(QuantizationError) -> QuantizationReport {
     let chosen = try candidates()
     let folder = QuantizationFolder(directory, source: files, options: options)
-    let isMeasured = options.weights == .int4 && calibration != nil
+    let isMeasured = options.measure != nil && calibration != nil
     let passes = files.byteCount + (isMeasured ? chosen.reduce(0) { $0 + $1.byteCount } : 0)
     if folder.isComplete {
-      let plan = plan(chosen, folder.measured ?? [:])
+      let plan = plan(chosen, folder.choice)
       return report(plan, folder, wasWritten: false, kept: plan.shards.count)
     }
     try folder.begin()
-    let measured = try isMeasured ? measure(chosen, folder) { progress($0, passes) } : [:]
-    let plan = plan(chosen, measured)
+    let rounded = RoundedTensors()
+    if isMeasured { try choose(chosen, folder, rounded) { progress($0, passes) } }
+    let plan = plan(chosen, folder.choice)
     try folder.checkSpace(plan.byteCount)
     var losses: [String: RoundingLoss] = [:]
     let found = plan.shards.indices.map {
       folder.finishedShard(plan.fileName($0), plan, $0)
     }
     let inputs = InputPasses(
-      zip(plan.shards, found).flatMap { $1 == nil ? $0 : [] }.filter { $0.storage != .kept }
-        .flatMap(\.tensor.matrices), calibration)
+      zip(plan.shards, found).flatMap { $1 == nil ? $0 : [] }
+        .filter { $0.storage != .kept && !rounded.has($0.tensor, $0.storage) }
+        .flatMap(\.tensor.matrices), options.feedsErrorsBack ? calibration : nil)
     for index in plan.shards.indices {
       if let lost = found[index] {
         losses.merge(lost) { $1 }
         progress(plan.shards[index].reduce(0) { $0 + $1.tensor.bytes.byteCount }, passes)
         continue
       }
-      let lost = try write(plan, index, inputs, to: folder.partial) { progress($0, passes) }
+      let source = RoundingSource(rounded: rounded, inputs: inputs)
+      let lost = try write(plan, index, source, to: folder.partial) { progress($0, passes) }
       try folder.note(shard: plan.fileName(index), losses: lost)
       losses.merge(lost) { $1 }
     }
@@ -74,9 +78,11 @@ package struct Quantizer {
 
   // MARK: What is stored how
 
-  private struct Candidate {
+  struct Candidate {
     let tensor: Tensor
     let storage: WeightStorage
+    /// What it gets where that moves predictions too much.
+    let finer: WeightStorage
     var byteCount: Int { tensor.bytes.byteCount }
   }
 
@@ -95,71 +101,25 @@ package struct Quantizer {
     }
     guard !found.isEmpty else { throw .nothingToQuantize(directory: files.directory) }
     return found.map {
-      Candidate(tensor: $0, storage: options.storage(columns: $0.shape[$0.shape.count - 1]))
+      let columns = $0.shape[$0.shape.count - 1]
+      let storage = options.storage(columns: columns)
+      return Candidate(
+        tensor: $0, storage: storage, finer: options.finer(than: storage, columns: columns))
     }
   }
 
-  /// How far the predictions move when one matrix alone has 4 bits; noted, so that it is done once.
-  private func measure(
-    _ candidates: [Candidate], _ folder: QuantizationFolder, progress: (Int) -> Void
-  ) throws(QuantizationError) -> [String: Double] {
-    guard let calibration else { return [:] }
-    var measured = folder.measured ?? [:]
-    let wanted = candidates.filter { candidate in
-      if case .int4 = candidate.storage { return measured[candidate.tensor.name] == nil }
-      return false
-    }
-    let inputs = InputPasses(wanted.flatMap(\.tensor.matrices), calibration)
-    progress(candidates.reduce(0) { $0 + $1.byteCount } - wanted.reduce(0) { $0 + $1.byteCount })
-    for candidate in wanted {
-      let tensor = candidate.tensor
-      for (index, matrix) in tensor.matrices.enumerated() {
-        let rounded = round(matrix, candidate.storage, try inputs.next())
-        let bytes = rounded.values(
-          shape: matrix.shape, storage: candidate.storage, elementType: tensor.elementType)
-        do { try calibration.replace(tensor.name, matrix: index, with: bytes) } catch {
-          throw .calibration(reason: "\(error)")
-        }
-      }
-      do { measured[tensor.name] = try calibration.divergence() } catch {
-        throw .calibration(reason: "\(error)")
-      }
-      calibration.restore(tensor.name)
-      try folder.note(measured: measured)
-      progress(candidate.byteCount)
-    }
-    return measured
-  }
-
-  private func plan(_ candidates: [Candidate], _ measured: [String: Double]) -> QuantizationPlan {
-    let sensitive = sensitiveNames(measured)
+  private func plan(_ candidates: [Candidate], _ choice: SensitivityChoice?) -> QuantizationPlan {
     var storages: [String: WeightStorage] = [:]
     for candidate in candidates {
-      storages[candidate.tensor.name] =
-        sensitive.contains(candidate.tensor.name) ? .int8(.row) : candidate.storage
+      let isSensitive = choice?.sensitive.contains(unitName(candidate.tensor)) == true
+      storages[candidate.tensor.name] = isSensitive ? candidate.finer : candidate.storage
     }
     return QuantizationPlan(files, options, names) { storages[$0.name] ?? .kept }
   }
 
-  /// Matrices that need 8 bits so that the others together stay within the tolerance: those that
-  /// move the predictions most for their size.
-  private func sensitiveNames(_ measured: [String: Double]) -> Set<String> {
-    var left = measured.values.reduce(0, +)
-    var names: Set<String> = []
-    func cost(_ name: String) -> Double {
-      (measured[name] ?? 0) / Double(max(1, files[name]?.elementCount ?? 1))
-    }
-    for name in measured.keys.sorted(by: { (cost($0), $1) > (cost($1), $0) }) {
-      if left <= options.tolerance { break }
-      left -= measured[name] ?? 0
-      names.insert(name)
-    }
-    return names
-  }
-
   // MARK: Writing
 
-  private func round(
+  func round(
     _ matrix: Tensor, _ storage: WeightStorage, _ inputs: InputProducts?
   ) -> RoundedMatrix {
     switch storage {
@@ -174,7 +134,7 @@ package struct Quantizer {
   }
 
   private func write(
-    _ plan: QuantizationPlan, _ index: Int, _ inputs: InputPasses, to directory: String,
+    _ plan: QuantizationPlan, _ index: Int, _ source: RoundingSource, to directory: String,
     progress: (Int) -> Void
   ) throws(QuantizationError) -> [String: RoundingLoss] {
     let entries = plan.shards[index]
@@ -193,8 +153,10 @@ package struct Quantizer {
         var factors: [UInt8] = []
         var zeros: [UInt8] = []
         var loss = RoundingLoss()
-        for matrix in entry.tensor.matrices {
-          let rounded = round(matrix, entry.storage, try inputs.next())
+        let known = source.rounded.take(entry.tensor, entry.storage)
+        for (place, matrix) in entry.tensor.matrices.enumerated() {
+          let rounded =
+            try known?[place] ?? round(matrix, entry.storage, try source.inputs.next())
           try writer.append(rounded.elements, to: parts[0])
           factors += rounded.factors
           zeros += rounded.zeros
@@ -228,8 +190,7 @@ package struct Quantizer {
     let losses = folder.losses
     var groups: [QuantizationReport.Group] = []
     for entry in plan.shards.joined() {
-      let name = entry.tensor.name.split(separator: ".").filter { Int($0) == nil }
-        .joined(separator: ".")
+      let name = kind(of: entry.tensor)
       let storage = entry.storage.words(
         hasZeroPoints: options.hasZeroPoints, entry.tensor.elementType)
       let place =
@@ -243,12 +204,11 @@ package struct Quantizer {
       groups[place].byteCount += plan.declarations(of: entry).reduce(0) { $0 + $1.byteCount }
       groups[place].loss += losses[entry.tensor.name] ?? RoundingLoss()
     }
-    let measured = folder.measured ?? [:]
-    let names = sensitiveNames(measured)
+    let measured = folder.measured
     return QuantizationReport(
       directory: folder.final, wasWritten: wasWritten, keptShardCount: kept, groups: groups,
-      sensitive: names.sorted().map { ($0, measured[$0] ?? 0) },
-      divergence: measured.reduce(0) { $0 + (names.contains($1.key) ? 0 : $1.value) })
+      sensitive: (folder.choice?.sensitive ?? []).map { ($0, measured[$0] ?? 0) },
+      divergence: folder.choice?.divergence)
   }
 }
 

@@ -112,15 +112,21 @@ package final class MappedFile: Sendable {
     }
   }
 
-  /// Drops what was written on the pages of a region.
+  /// Gives a region of this private mapping the file's bytes back; what was written on the same
+  /// pages beside it stays.
   func restore(_ region: ByteRegion) {
     guard let base = unsafe base, isPrivate else { preconditionFailure("not a private mapping") }
     let page = Int(sysconf(Int32(_SC_PAGESIZE)))
     let offset = unsafe region.base - base
+    let end = offset + region.byteCount
     let first = offset / page * page
+    let last = min(byteCount, (end + page - 1) / page * page)
+    let beside = [first..<offset, end..<last].map { ($0, self.region($0).bytes()) }
     _ = unsafe madvise(
-      UnsafeMutableRawPointer(mutating: base + first), offset + region.byteCount - first,
-      Int32(MADV_DONTNEED))
+      UnsafeMutableRawPointer(mutating: base + first), last - first, Int32(MADV_DONTNEED))
+    for (range, bytes) in beside where self.region(range).bytes() != bytes {
+      replace(self.region(range), at: 0, with: bytes)
+    }
   }
 
   /// Keeps the file in memory for as long as it is mapped, reading what is not there yet.

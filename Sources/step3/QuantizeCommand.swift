@@ -21,38 +21,48 @@ struct QuantizeCommand: Command {
     flags: [
       .choice("weights", ["fp8", "int8", "int4"], required: true, help: "format of the matrices"),
       .choice(
-        "group-size", ["32", "64", "128"],
-        help: "columns that share a factor (default: 32 for int4, the whole row for int8)"),
+        "group-size", ["32", "64", "128", "row"],
+        help: "columns that share a factor (default: 32 for int4, 128 for int8; row: the whole "
+          + "row, int8 only)"),
       .toggle("symmetric", help: "int4 without zero points: less exact, a little smaller"),
       .toggle("zero-points", help: "int4 with zero points, which is the default"),
       .string("keep", "REGEX", repeated: true, help: "leave tensors whose names match as they are"),
-      .string("calibration", "FILE", help: "text that the model reads, to see what rounding does"),
+      .choice(
+        "measure", ["auto", "off", "kinds", "tensors"], default: "auto",
+        help: "run the model to find which matrices need more bits: kinds of them (auto, if the "
+          + "checkpoint is small beside the memory) or each by itself, which takes longer"),
+      .number(
+        "tolerance", in: 0...100,
+        help: "how far rounding may move predictions, in nats per token (default: 0.005, int4 "
+          + "0.008); matrices get more bits until it does not move them further"),
+      .string(
+        "calibration", "FILE",
+        help: "text to measure on instead of the built-in one; int4 also feeds errors back by it"),
       .integer(
         "calibration-tokens", in: 1...10_000_000, default: 8192,
         help: "how many of its tokens count"),
-      .number(
-        "tolerance", in: 0...100, default: 0.01,
-        help: "int4 with a text: how far predictions may move, in nats per token; matrices get "
-          + "8 bits until they do not move further"),
       .byteCount("max-shard-size", default: "1GB", help: "start another shard beyond this"),
     ],
     discussion: """
       Embeddings, norms, routers, the output head and the vision tower stay as they are. Factors \
-      are searched for the least squared error. With a calibration text columns are rounded one \
-      after the other, and later ones make up for what earlier ones lost on that text; with int4 \
-      the effect of every matrix on the predictions is measured as well, and those that move them \
-      most get 8 bits. A run that was stopped goes on behind its last finished shard.
+      are searched for the least squared error. Then the model reads a short text, and its \
+      predictions before and after rounding are compared: where they move further than the \
+      tolerance, the matrices that move them most for their size stay in 16 bits (fp8, int8) or \
+      get 8 (int4). With a text of your own, int4 also rounds columns one after the other, so that \
+      later ones make up for what earlier ones lost on that text. A run that was stopped goes on \
+      behind its last finished shard.
       """)
 
   static func run(_ arguments: ParsedArguments) throws {
     let source = arguments.argument("SOURCE") ?? ""
     let directory = arguments.argument("DIR") ?? ""
     var options = try options(arguments)
-    var calibration: Calibration?
-    if let text = arguments.optionalString("calibration") {
-      let made = try Calibration(source, text, arguments)
-      options.calibration = made.identity
-      calibration = made
+    let calibration = try calibration(source, arguments)
+    if let calibration {
+      options.calibration = calibration.identity
+      options.measure = arguments.string("measure") == "tensors" ? .tensors : .kinds
+      options.feedsErrorsBack =
+        options.weights == .int4 && arguments.optionalString("calibration") != nil
     }
     let quantizer = try Quantizer(
       source: try calibration?.runs.files ?? ModelFolder(path: source).files, options: options,
@@ -71,19 +81,57 @@ struct QuantizeCommand: Command {
       preconditionFailure("the flag's choices are the formats")
     }
     var options = QuantizationOptions(weights: weights)
-    options.groupSize = arguments.optionalString("group-size").flatMap { Int($0) }
+    if let size = arguments.optionalString("group-size") {
+      if size == "row", weights == .int4 {
+        throw CommandFailure(
+          .usage, code: "usage", "--group-size row is for int8; int4 needs 32, 64 or 128")
+      }
+      options.groupSize = Int(size) ?? 0
+    }
     if arguments.isOn("symmetric"), arguments.isOn("zero-points") {
       throw CommandFailure(
         .usage, code: "usage", "--symmetric and --zero-points exclude each other")
     }
     options.hasZeroPoints = weights == .int4 && !arguments.isOn("symmetric")
     options.keptPatterns = arguments.strings("keep")
-    options.tolerance = arguments.number("tolerance")
+    if let tolerance = arguments.optionalNumber("tolerance") { options.tolerance = tolerance }
     if let size = arguments.optionalByteCount("max-shard-size") {
       options.shardByteCount = max(1, size)
     }
     return options
   }
+
+  /// What measures, unless it was told not to or the machine is too small for it.
+  private static func calibration(
+    _ source: String, _ arguments: ParsedArguments
+  ) throws -> Calibration? {
+    let measure = arguments.string("measure")
+    if measure == "off" {
+      if arguments.optionalString("calibration") != nil {
+        throw CommandFailure(.usage, code: "usage", "--measure off leaves --calibration no use")
+      }
+      return nil
+    }
+    if measure != "auto" || arguments.optionalString("calibration") != nil {
+      return try Calibration(source, arguments)
+    }
+    // The values that stand in for the weights, and the rounded ones, are kept.
+    let needed = 3 * (try ModelFolder(path: source).files.byteCount)
+    let available = MachineFacts().usableByteCount ?? 0
+    if needed > min(available, autoByteLimit) {
+      arguments.log.info(
+        "not measured which matrices need more bits: that would take \(ByteSize.words(needed)) of "
+          + "memory and a while; --measure kinds does it anyway")
+      return nil
+    }
+    do { return try Calibration(source, arguments) } catch {
+      arguments.log.info("not measured which matrices need more bits: \(error)")
+      return nil
+    }
+  }
+
+  /// Three times a checkpoint that two cores measure within some minutes.
+  private static let autoByteLimit = 24 << 30
 
   private static var names: QuantizationNames {
     QuantizationNames(
@@ -100,12 +148,18 @@ private struct Calibration: QuantizationCalibration {
   let identity: String
   private let log: Log
 
-  init(_ source: String, _ path: String, _ arguments: ParsedArguments) throws {
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw CommandFailure(.usage, code: "file_not_found", "\(path): cannot be read")
+  init(_ source: String, _ arguments: ParsedArguments) throws {
+    var text = CalibrationText.text
+    var name = CalibrationText.identity
+    if let path = arguments.optionalString("calibration") {
+      guard let data = FileManager.default.contents(atPath: path) else {
+        throw CommandFailure(.usage, code: "file_not_found", "\(path): cannot be read")
+      }
+      text = String(decoding: data, as: UTF8.self)
+      name = String(ByteRegion(copying: [UInt8](data)).checksum, radix: 16)
     }
     let context = try ModelFolder(path: source).configuration.text.contextLength
-    let ids = try Tokenizer(directory: source).encode(String(decoding: data, as: UTF8.self))
+    let ids = try Tokenizer(directory: source).encode(text)
       .prefix(arguments.integer("calibration-tokens")).map(Int.init)
     guard !ids.isEmpty else { throw InferenceError.emptyPrompt }
     let window = min(1024, ids.count, context)
@@ -117,8 +171,7 @@ private struct Calibration: QuantizationCalibration {
       windows: stride(from: 0, to: ids.count, by: window).map {
         Array(ids[$0..<min(ids.count, $0 + window)])
       }, options: engine)
-    let hash = String(ByteRegion(copying: [UInt8](data)).checksum, radix: 16)
-    identity = "\(hash), \(ids.count) tokens"
+    identity = "\(name), \(ids.count) tokens"
     log = arguments.log
   }
 
@@ -153,10 +206,10 @@ private enum QuantizeText {
     }
     for one in report.sensitive {
       lines.append(
-        "8 bits: \(one.name), which would move predictions by \(nats(one.divergence))")
+        "more bits: \(one.name), which would move predictions by \(nats(one.divergence))")
     }
-    if report.divergence > 0 {
-      lines.append("4 bits elsewhere move predictions by about \(nats(report.divergence))")
+    if let divergence = report.divergence {
+      lines.append("rounding the others moves predictions by \(nats(divergence))")
     }
     lines.append(
       "wrote \(ByteSize.words(report.byteCount)) of \(ByteSize.words(report.sourceByteCount)) "
@@ -180,9 +233,9 @@ private enum QuantizeText {
         }),
       "sensitive": .array(
         report.sensitive.map { one in
-          ["name": .string(one.name), "divergence_at_4_bits": .number(one.divergence)]
+          ["name": .string(one.name), "divergence": .number(one.divergence)]
         }),
-      "divergence": .number(report.divergence),
+      "divergence": report.divergence.map { .number($0) } ?? .null,
     ]
   }
 

@@ -44,8 +44,18 @@ import Testing
     let own = tensor.bytes.bytes()
     try runs.replace(name, matrix: 0, with: [UInt8](repeating: 0, count: own.count))
     #expect(try runs.divergence() > 1e-6)
+    // Tensors beside it may share its pages: they keep what stands in their place.
+    let beside = runs.files.names.filter { $0 != name }
+    for other in beside {
+      let size = try runs.files.tensor(other).bytes.byteCount
+      try runs.replace(other, matrix: 0, with: [UInt8](repeating: 1, count: size))
+    }
     runs.restore(name)
     #expect(tensor.bytes.bytes() == own)
+    for other in beside {
+      #expect(try runs.files.tensor(other).bytes.bytes().allSatisfy { $0 == 1 })
+      runs.restore(other)
+    }
     #expect(try abs(runs.divergence()) < 1e-5)
     #expect(try Data(contentsOf: source.file("model.safetensors")) == before)
   }

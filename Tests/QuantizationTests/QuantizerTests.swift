@@ -47,43 +47,72 @@ private func load(_ directory: String) throws -> (unused: [String], formats: Set
   return (loader.unusedNames, Set(formats))
 }
 
-/// Predictions that move as told, whatever the values are.
+/// Predictions that move as told, by what stands in the place of which tensors.
 private final class StatedDivergence: QuantizationCalibration {
   private let divergences: [String: Double]
-  private var replaced: String?
+  private var replaced: Set<String> = []
 
   init(_ divergences: [String: Double]) { self.divergences = divergences }
 
   func record(_ recorder: InputRecorder) {}
-  func replace(_ tensor: String, matrix: Int, with bytes: [UInt8]) { replaced = tensor }
-  func divergence() -> Double { replaced.flatMap { divergences[$0] } ?? 0 }
-  func restore(_ tensor: String) { replaced = nil }
+  func replace(_ tensor: String, matrix: Int, with bytes: [UInt8]) { replaced.insert(tensor) }
+  func divergence() -> Double { replaced.reduce(0) { $0 + (divergences[$1] ?? 0) } }
+  func restore(_ tensor: String) { replaced.remove(tensor) }
 }
 
 @Suite struct QuantizerTests {
-  @Test("matrices get 8 bits until the others together stay within the tolerance")
+  @Test("matrices get more bits until the others together stay within the tolerance")
   func tolerance() throws {
     let source = try TemporaryFolder(copying: "tiny/moe-f32")
-    let target = try TemporaryFolder()
-    let path = target.url.path + "/out"
     let key = "model.layers.0.self_attn.k_proj.weight"
     let value = "model.layers.1.self_attn.v_proj.weight"
     let output = "model.layers.1.self_attn.o_proj.weight"
-    var options = QuantizationOptions(weights: .int4)
-    options.calibration = "stated"
-    options.tolerance = 0.02
+    for weights in QuantizationOptions.Weights.allCases {
+      let target = try TemporaryFolder()
+      let path = target.url.path + "/out"
+      var options = QuantizationOptions(weights: weights)
+      options.calibration = "stated"
+      options.measure = .tensors
+      options.tolerance = 0.02
+      let stated = StatedDivergence([key: 0.5, value: 0.3, output: 0.015])
+      let report = try Quantizer(
+        source: try CheckpointFiles(directory: source.url.path), options: options, names: names,
+        team: WorkTeam(workerCount: 2), calibration: stated
+      ).run(to: path) { _, _ in }
+      #expect(report.sensitive.map(\.name) == [key, value])
+      #expect(report.divergence == 0.015)
+      let written = try CheckpointFiles(directory: path)
+      let finer: ElementType = weights == .int4 ? .int8 : .float32
+      #expect(written[key]?.elementType == finer && written[value]?.elementType == finer)
+      #expect(written[output]?.elementType != finer)
+      #expect(try load(path).unused.isEmpty)
+    }
+  }
+
+  @Test("kinds of matrices are measured over all layers, and rounded bytes do not depend on it")
+  func kinds() throws {
+    let source = try TemporaryFolder(copying: "tiny/moe-f32")
+    let target = try TemporaryFolder()
+    let kind = "model.layers.self_attn.k_proj.weight"
     let files = try CheckpointFiles(directory: source.url.path)
+    let keys = files.names.filter { $0.hasSuffix("k_proj.weight") }
+    var options = QuantizationOptions(weights: .int8)
+    options.calibration = "stated"
+    options.measure = .kinds
+    options.tolerance = 0.1
     let report = try Quantizer(
       source: files, options: options, names: names, team: WorkTeam(workerCount: 2),
-      calibration: StatedDivergence([key: 0.5, value: 0.3, output: 0.015])
-    ).run(to: path) { _, _ in }
-    #expect(report.sensitive.map(\.name) == [key, value])
-    #expect(report.divergence == 0.015)
-    let written = try CheckpointFiles(directory: path)
-    #expect(written[key]?.elementType == .int8 && written[value]?.elementType == .int8)
-    #expect(written[output] == nil)
-    #expect(written[output + WeightNames.packedSuffix]?.elementType == .int32)
-    #expect(try load(path).unused.isEmpty)
+      calibration: StatedDivergence(Dictionary(uniqueKeysWithValues: keys.map { ($0, 1) }))
+    ).run(to: target.url.path + "/measured") { _, _ in }
+    #expect(report.sensitive.map(\.name) == [kind] && keys.count > 1)
+    #expect(report.sensitive.map(\.divergence) == [Double(keys.count)])
+    options = QuantizationOptions(weights: .int8)
+    options.keptPatterns = ["k_proj"]
+    _ = try quantize(source, to: target.url.path + "/kept", options)
+    let name = "/model.safetensors"
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: target.url.path + "/measured" + name))
+        == Data(contentsOf: URL(fileURLWithPath: target.url.path + "/kept" + name)))
   }
 
   @Test(
