@@ -10,6 +10,7 @@ extern const ck_kernels ck_reference;
 #if defined(__x86_64__)
 extern const ck_kernels ck_avx2;
 extern const ck_kernels ck_avx512;
+extern const ck_kernels ck_avx512_fma;
 #elif defined(__aarch64__)
 extern const ck_kernels ck_neon;
 #endif

@@ -15,6 +15,18 @@ static int32_t operand_kind(int32_t format, int32_t activation) {
   return kinds[format][activation];
 }
 
+// The set without BF16 dot products.
+static int32_t fma_operand_kind(int32_t format, int32_t activation) {
+  static const int32_t kinds[CK_FORMAT_COUNT][3] = {
+      [CK_FORMAT_BFLOAT16] = {CK_OPERAND_TURNED2_ROUNDED, CK_OPERAND_TURNED2,
+                              CK_OPERAND_TURNED2_ROUNDED},
+      [CK_FORMAT_E4M3] = {CK_OPERAND_TURNED4_ROUNDED, CK_OPERAND_TURNED4,
+                          CK_OPERAND_TURNED4_ROUNDED},
+  };
+  int narrow = format == CK_FORMAT_BFLOAT16 || format == CK_FORMAT_E4M3;
+  return narrow ? kinds[format][activation] : operand_kind(format, activation);
+}
+
 // 64 values from column k of a row, in order or at their split places.
 CK_AVX512_INLINE void pack64(uint16_t *row, size_t k, const __m256i v[4], int split) {
   __m512i a = _mm512_inserti64x4(_mm512_castsi256_si512(v[0]), v[1], 1);
@@ -55,10 +67,34 @@ CK_AVX512_INLINE void prepare_bfloat16(
   }
 }
 
+// Floats with the columns of a step of 2 or 4 together; whole steps of 32, the end padded.
+CK_AVX512_INLINE void prepare_turned(
+    float *row, const float *source, size_t begin, size_t end, int step, int round) {
+  static const int32_t orders[2][16] = {
+      {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15},
+      {0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15},
+  };
+  __m512i order = _mm512_loadu_si512(orders[step == 4]);
+  for (size_t k = begin; k < (end + 31) / 32 * 32; k += 16) {
+    __mmask16 mask = k < end ? tail_mask16(end - k) : 0;
+    __m512 x = _mm512_maskz_loadu_ps(mask, source + (k - begin));
+    if (round) x = widen16(round16(x));
+    _mm512_store_ps(row + k, _mm512_permutexvar_ps(order, x));
+  }
+}
+
 CK_AVX512 static void prepare(
     int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end,
     size_t columns) {
   switch (kind) {
+  case CK_OPERAND_TURNED2:
+  case CK_OPERAND_TURNED2_ROUNDED:
+    prepare_turned(row, source, begin, end, 2, kind == CK_OPERAND_TURNED2_ROUNDED);
+    break;
+  case CK_OPERAND_TURNED4:
+  case CK_OPERAND_TURNED4_ROUNDED:
+    prepare_turned(row, source, begin, end, 4, kind == CK_OPERAND_TURNED4_ROUNDED);
+    break;
   case CK_OPERAND_BFLOAT16:
   case CK_OPERAND_SPLIT_BFLOAT16:
     prepare_bfloat16(row, source, begin, end, bytes, 0, kind == CK_OPERAND_SPLIT_BFLOAT16);
@@ -221,29 +257,31 @@ CK_AVX512 static void log_sum_exp(
   *largest = best, *index = at, *sum = lanes_sum(total);
 }
 
+#define SHARED                                                                            \
+  .prepare = prepare, .linear_float32 = ck_avx512_fma_linear_float32,                     \
+  .linear_int8 = ck_avx512_linear_int8, .linear_int4 = ck_avx512_linear_int4,             \
+  .store_bfloat16 = ck_reference_store_bfloat16,                                          \
+  .store_float32 = ck_reference_store_float32, .attend_float32 = ck_avx512_attend_float32, \
+  .attention_merge = attention_merge, .attention_finish = attention_finish,               \
+  .rms_norm = rms_norm, .rotary = rotary, .swiglu = swiglu, .add = add,                   \
+  .combine = combine, .round_bfloat16 = round_bfloat16, .widen = widen,                   \
+  .widen_integer = ck_reference_widen_integer, .log_sum_exp = log_sum_exp
+
 const ck_kernels ck_avx512 = {
     .name = "avx512",
     .operand_kind = operand_kind,
-    .prepare = prepare,
-    .linear_float32 = ck_avx512_linear_float32,
     .linear_bfloat16 = ck_avx512_linear_bfloat16,
     .linear_e4m3 = ck_avx512_linear_e4m3,
-    .linear_int8 = ck_avx512_linear_int8,
-    .linear_int4 = ck_avx512_linear_int4,
-    .store_bfloat16 = ck_reference_store_bfloat16,
-    .store_float32 = ck_reference_store_float32,
     .attend_bfloat16 = ck_avx512_attend_bfloat16,
-    .attend_float32 = ck_avx512_attend_float32,
-    .attention_merge = attention_merge,
-    .attention_finish = attention_finish,
-    .rms_norm = rms_norm,
-    .rotary = rotary,
-    .swiglu = swiglu,
-    .add = add,
-    .combine = combine,
-    .round_bfloat16 = round_bfloat16,
-    .widen = widen,
-    .widen_integer = ck_reference_widen_integer,
-    .log_sum_exp = log_sum_exp,
+    SHARED,
+};
+
+const ck_kernels ck_avx512_fma = {
+    .name = "avx512-fma",
+    .operand_kind = fma_operand_kind,
+    .linear_bfloat16 = ck_avx512_fma_linear_bfloat16,
+    .linear_e4m3 = ck_avx512_fma_linear_e4m3,
+    .attend_bfloat16 = ck_avx512_fma_attend_bfloat16,
+    SHARED,
 };
 #endif

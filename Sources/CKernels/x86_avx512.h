@@ -6,8 +6,14 @@
 
 #include "tables.h"
 
+// Files that multiply with BF16 dot products say so before they include this one; the others run
+// on CPUs without them.
+#ifdef CK_AVX512_DOTS
 #define CK_AVX512_TARGET \
   "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c"
+#else
+#define CK_AVX512_TARGET "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"
+#endif
 #define CK_AVX512 __attribute__((target(CK_AVX512_TARGET)))
 #define CK_AVX512_INLINE \
   CK_AVX512 __attribute__((always_inline)) static inline
@@ -68,12 +74,24 @@ CK_AVX512_INLINE __m512 widen16(__m256i bits) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
+// The even ones of 32 lanes of BF16 widened, and the odd ones.
+CK_AVX512_INLINE __m512 even16(__m512i v) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
+}
+CK_AVX512_INLINE __m512 odd16(__m512i v) {
+  return _mm512_castsi512_ps(_mm512_maskz_mov_epi16(0xaaaaaaaa, v));
+}
+
 // Entries of the table that live in files of their own.
-void ck_avx512_linear_float32(
-    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
 void ck_avx512_linear_bfloat16(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
 void ck_avx512_linear_e4m3(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_avx512_fma_linear_float32(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_avx512_fma_linear_bfloat16(
+    const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
+void ck_avx512_fma_linear_e4m3(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
 void ck_avx512_linear_int8(
     const ck_linear *, size_t row0, size_t row1, size_t token0, size_t token1, void *scratch);
@@ -82,6 +100,9 @@ void ck_avx512_linear_int4(
 void ck_avx512_prepare_integer(
     int32_t kind, void *row, size_t bytes, const float *source, size_t begin, size_t end);
 void ck_avx512_attend_bfloat16(
+    const ck_kv *kv, const float *queries, size_t count, size_t start, size_t visible,
+    float scale, float *out, void *scratch);
+void ck_avx512_fma_attend_bfloat16(
     const ck_kv *kv, const float *queries, size_t count, size_t start, size_t visible,
     float scale, float *out, void *scratch);
 void ck_avx512_attend_float32(

@@ -1,17 +1,16 @@
-// Matrix products with AVX-512, BF16 and Float32 weights in place; x86_avx512_tile.h has the walk.
+// Matrix products with AVX-512 BF16 dot products, BF16 weights in place; x86_avx512_tile.h has the
+// walk.
 // A pair (hi, lo) is two rows of activations whose accumulators are added before their lanes.
 #if defined(__x86_64__)
+#define CK_AVX512_DOTS
 #include "x86_avx512_tile.h"
 
-#define TILE_OPERANDS 12  // prepared rows; a pair has two for each token
-
-CK_AVX512_INLINE __m512 add_product(__m512 sum, __m512i w, __m512i x, int half) {
-  return half ? _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x)
-              : _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
-}
+#define OPERAND_BLOCK_BYTES 491520  // of prepared rows that stay in the second cache
+#define AHEAD_BYTES 131072          // between a line's prefetch and its use
+#define TILE_OPERANDS 12            // prepared rows; a pair has two for each token
 
 CK_AVX512_INLINE void add_half_line(
-    const tile *t, size_t k, __mmask32 mask, int operands, int half, int source,
+    const tile *t, size_t k, __mmask32 mask, int operands, int source,
     __m512 sums[TILE_OPERANDS][2]) {
   uint8_t *panel = t->panel + k * GROUP_ROWS;
   const uint8_t *x = t->operand + k;
@@ -33,7 +32,7 @@ CK_AVX512_INLINE void add_half_line(
       __m512i v = _mm512_broadcast_i32x4(
           _mm_load_si128((const __m128i *)(x + (size_t)j * t->operand_stride + 16 * c)));
       CK_UNROLL for (int q = 0; q < 2; q++)
-        sums[j][q] = add_product(sums[j][q], w.of[c][q], v, half);
+        sums[j][q] = _mm512_dpbf16_ps(sums[j][q], (__m512bh)w.of[c][q], (__m512bh)v);
     }
   }
 }
@@ -59,7 +58,7 @@ CK_AVX512_INLINE void finish_tile(
   }
 }
 
-CK_AVX512_INLINE void run_tile(const tile *t, int operands, int parts, int half, int source) {
+CK_AVX512_INLINE void run_tile(const tile *t, int operands, int parts, int source) {
   __m512 sums[TILE_OPERANDS][2];
   CK_UNROLL for (int j = 0; j < operands; j++)
     CK_UNROLL for (int q = 0; q < 2; q++)
@@ -69,37 +68,36 @@ CK_AVX512_INLINE void run_tile(const tile *t, int operands, int parts, int half,
   for (; k < full; k += LINE, ahead += t->ahead_step) {
     if (source != from_panel) prefetch_lines(t, ahead);
     CK_UNROLL for (size_t at = 0; at < LINE; at += LINE / 2)
-      add_half_line(t, k + at, 0xffffffff, operands, half, source, sums);
+      add_half_line(t, k + at, 0xffffffff, operands, source, sums);
   }
   // What lies beyond the columns is zero.
   for (; k < t->bytes; k += LINE / 2)
-    add_half_line(t, k, half_line_mask(t->bytes - k), operands, half, source, sums);
+    add_half_line(t, k, half_line_mask(t->bytes - k), operands, source, sums);
   finish_tile(t, operands, parts, sums);
 }
 
 // One function per number of prepared rows; only full tiles write panels.
-#define TILE(type, half, operands, parts)                                        \
+#define TILE(type, operands, parts)                                        \
   CK_AVX512 static void type##_##operands(const tile *t, int source) {           \
     if (source == from_panel)                                                    \
-      run_tile(t, operands, parts, half, from_panel);                            \
+      run_tile(t, operands, parts, from_panel);                            \
     else if (source == from_rows || operands < TILE_OPERANDS)                    \
-      run_tile(t, operands, parts, half, from_rows);                             \
+      run_tile(t, operands, parts, from_rows);                             \
     else                                                                         \
-      run_tile(t, operands, parts, half, to_panel);                              \
+      run_tile(t, operands, parts, to_panel);                              \
   }
-#define TILES(type, half)                                                        \
-  TILE(type, half, 1, 1) TILE(type, half, 2, 1) TILE(type, half, 3, 1)           \
-  TILE(type, half, 4, 1) TILE(type, half, 5, 1) TILE(type, half, 6, 1)           \
-  TILE(type, half, 7, 1) TILE(type, half, 8, 1) TILE(type, half, 9, 1)           \
-  TILE(type, half, 10, 1) TILE(type, half, 11, 1) TILE(type, half, 12, 1)        \
+#define TILES(type)                                                        \
+  TILE(type, 1, 1) TILE(type, 2, 1) TILE(type, 3, 1)           \
+  TILE(type, 4, 1) TILE(type, 5, 1) TILE(type, 6, 1)           \
+  TILE(type, 7, 1) TILE(type, 8, 1) TILE(type, 9, 1)           \
+  TILE(type, 10, 1) TILE(type, 11, 1) TILE(type, 12, 1)        \
   static const tile_fn type##_tiles[TILE_OPERANDS] = {                           \
       type##_1, type##_2, type##_3, type##_4, type##_5, type##_6,                \
       type##_7, type##_8, type##_9, type##_10, type##_11, type##_12,             \
   };
-TILES(bfloat16, 1)
-TILES(float32, 0)
-TILE(pair, 1, 2, 2) TILE(pair, 1, 4, 2) TILE(pair, 1, 6, 2)
-TILE(pair, 1, 8, 2) TILE(pair, 1, 10, 2) TILE(pair, 1, 12, 2)
+TILES(bfloat16)
+TILE(pair, 2, 2) TILE(pair, 4, 2) TILE(pair, 6, 2)
+TILE(pair, 8, 2) TILE(pair, 10, 2) TILE(pair, 12, 2)
 static const tile_fn pair_tiles[TILE_OPERANDS / 2] = {
     pair_2, pair_4, pair_6, pair_8, pair_10, pair_12,
 };
@@ -110,6 +108,7 @@ static void run(
   products p = {
       .task = task, .tiles = tiles, .width = width, .spread = 1, .parts = parts,
       .most = TILE_OPERANDS / parts, .few = TILE_OPERANDS / parts, .granule = LINE,
+      .operand_block = OPERAND_BLOCK_BYTES, .many_rows = 64, .ahead = AHEAD_BYTES,
       .row0 = row0, .row1 = row1,
   };
   run_products(p, token0, token1, scratch);
@@ -124,9 +123,4 @@ CK_AVX512 void ck_avx512_linear_bfloat16(
     run(task, bfloat16_tiles, 2, 1, row0, row1, token0, token1, scratch);
 }
 
-CK_AVX512 void ck_avx512_linear_float32(
-    const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,
-    void *scratch) {
-  run(task, float32_tiles, 4, 1, row0, row1, token0, token1, scratch);
-}
 #endif

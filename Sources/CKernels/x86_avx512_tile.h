@@ -21,11 +21,9 @@
 #define QUAD 4                     // rows in a vector
 #define GROUP_ROWS (2 * QUAD)
 #define LINE 64
-#define AHEAD_BYTES 131072         // between a line's prefetch and its use, about
 #define PANEL_BYTES (1 << 19)      // scratch: the panel, then the accumulators of
-#define MANY_ROWS 64               // rows
+#define MOST_ROWS 256              // rows
 #define MANY_OPERANDS 96           // by prepared rows
-#define OPERAND_BLOCK_BYTES 491520 // of prepared rows that stay in the second cache
 
 // Where a tile's vectors of weights come from.
 enum { from_rows, to_panel, from_panel };
@@ -114,6 +112,9 @@ typedef struct {
   size_t parts;            // prepared rows of a token
   size_t most, few;        // tokens of a tile; of one that works from the rows
   size_t granule;          // bytes: blocks of columns are multiples
+  size_t operand_block;    // bytes of prepared rows that stay in the second cache
+  size_t many_rows;        // rows for which a block of columns is kept, at most MOST_ROWS
+  size_t ahead;            // bytes between a line's prefetch and its use, about
   size_t row0, row1;
   size_t token0, token1;   // of the block of tokens
   uint8_t *panel;
@@ -187,7 +188,7 @@ static inline void run_rows(const products *p, size_t row, size_t end, size_t bl
   size_t bytes = task->columns * p->width, slice = bytes / task->slices;
   size_t group_bytes = GROUP_ROWS * bytes, operands = (p->token1 - p->token0) * p->parts;
   // Whole groups ahead, so that they are there when their first rows are read.
-  size_t ahead = (AHEAD_BYTES + group_bytes - 1) / group_bytes * GROUP_ROWS;
+  size_t ahead = (p->ahead + group_bytes - 1) / group_bytes * GROUP_ROWS;
   for (size_t begin = 0, stop; begin < bytes; begin = stop) {
     size_t left = slice - begin % slice;
     stop = begin + (left < block ? left : block);
@@ -223,12 +224,12 @@ static inline void run_products(products p, size_t token0, size_t token1, void *
   for (size_t token = token0; token < token1; token = p.token1) {
     p.token0 = token, p.token1 = token1 - token < tokens ? token1 : token + tokens;
     size_t held = (p.token1 - token) * stride, room = PANEL_BYTES / (GROUP_ROWS * p.spread);
-    size_t blocks = (held + OPERAND_BLOCK_BYTES - 1) / OPERAND_BLOCK_BYTES;
+    size_t blocks = (held + p.operand_block - 1) / p.operand_block;
     size_t block = (bytes + blocks - 1) / blocks;
     if (block > room) block = room;
     block = (block + p.granule - 1) / p.granule * p.granule;
-    for (size_t row = p.row0; row < p.row1; row += MANY_ROWS)
-      run_rows(&p, row, p.row1 - row < MANY_ROWS ? p.row1 : row + MANY_ROWS, block);
+    for (size_t row = p.row0; row < p.row1; row += p.many_rows)
+      run_rows(&p, row, p.row1 - row < p.many_rows ? p.row1 : row + p.many_rows, block);
   }
 }
 

@@ -76,8 +76,8 @@ package struct CommandSpecification: Sendable {
   package static let commonFlags: [Flag] = [
     .integer("threads", in: 1...4096, help: "worker threads (default: the physical cores)"),
     .choice(
-      "kernels", ["auto", "avx512", "avx2", "reference"], default: "auto",
-      help: "the widest instruction set to use"),
+      "kernels", ["auto", "avx512", "avx512-fma", "avx2", "reference"], default: "auto",
+      help: "the instruction set to use"),
     .choice("format", ["text", "json"], default: "text", help: "form of the result"),
     .choice(
       "log-level", LogLevel.allCases.map(\.rawValue), default: "info",

@@ -99,7 +99,7 @@ package struct ParsedArguments: Sendable {
   /// `--threads`, nil for the machine's physical cores.
   package var threads: Int? { optionalInteger("threads") }
 
-  /// `--kernels`: auto, avx512, avx2 or reference.
+  /// `--kernels`: auto, avx512, avx512-fma, avx2 or reference.
   package var kernels: String { string("kernels") }
 
   /// Whether `--format json` was asked for.

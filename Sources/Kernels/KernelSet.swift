@@ -5,6 +5,9 @@ package enum KernelChoice: String, Sendable, CaseIterable {
   /// The best that this CPU has.
   case auto
   case avx512
+  /// The same with multiply-adds where `avx512` has BF16 dot products, for CPUs that do these
+  /// slowly or not at all.
+  case avx512FMA = "avx512-fma"
   case avx2
   case neon
   case reference
@@ -29,7 +32,7 @@ extension KernelError: CustomStringConvertible {
 package enum ActivationType: String, Sendable, CaseIterable {
   /// Activations are rounded to BF16 before each product.
   case bfloat16
-  /// Activations keep Float32; AVX-512 multiplies them as a pair of BF16 (16 bits of mantissa).
+  /// Activations keep Float32; BF16 dot products take them as a pair of BF16 (16 bits of mantissa).
   case float32
   /// Activations of INT8 and INT4 weights are rounded to a grid of 255 steps for every 128
   /// columns: half the work, for less accuracy. Other weights see BF16.
@@ -49,7 +52,7 @@ package enum ActivationType: String, Sendable, CaseIterable {
 package struct KernelSet: Sendable {
   // Points at a constant of the C library, which never changes or goes away.
   nonisolated(unsafe) let table: UnsafePointer<ck_kernels>
-  /// The name of the set: "avx512", "avx2", "neon" or "reference".
+  /// The name of the set: "avx512", "avx512-fma", "avx2", "neon" or "reference".
   package let name: String
   /// The formats of weights that activations are prepared for, all unless narrowed.
   package private(set) var formats = WeightMatrix.FormatSet.all
@@ -80,7 +83,12 @@ package struct KernelSet: Sendable {
 
   /// The sets that this CPU can run, best first.
   package static var available: [KernelSet] {
-    KernelChoice.allCases.filter { $0 != .auto }.compactMap { try? select($0) }
+    var sets: [KernelSet] = []
+    // `auto` comes first.
+    for case let set? in KernelChoice.allCases.map({ try? select($0) }) where !sets.contains(set) {
+      sets.append(set)
+    }
+    return sets
   }
 }
 

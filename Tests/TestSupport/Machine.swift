@@ -9,9 +9,10 @@ package enum Machine {
     let flags = Set(line.split(separator: " ").map(String.init))
     let needed = [
       "avx2": ["avx2", "fma", "f16c"],
-      "avx512": ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"],
+      "avx512-fma": ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"],
+      "avx512": ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx512_bf16"],
     ]
-    let present = ["avx2", "avx512"].filter { flags.isSuperset(of: needed[$0] ?? []) }
+    let present = ["avx2", "avx512-fma", "avx512"].filter { flags.isSuperset(of: needed[$0] ?? []) }
     return ["reference"] + present
   }()
 }

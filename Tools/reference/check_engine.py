@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--step3", type=Path, default=ROOT / ".build/release/step3")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1, help="of the first case")
-    parser.add_argument("--kernels", default="reference,avx2,avx512")
+    parser.add_argument("--kernels", default="reference,avx2,avx512,avx512-fma")
     parser.add_argument("--model", type=Path, help="check this folder instead")
     parser.add_argument("--ids", default="1,2,3,4,5,6,7,8")
     parser.add_argument("--flags", default="", help="of score, such as '--dtype bfloat16'")

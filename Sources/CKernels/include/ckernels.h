@@ -36,15 +36,19 @@
 // Layouts of one prepared row of activations; every row is zero beyond its columns.
 #define CK_OPERAND_FLOAT32 0         // float32
 #define CK_OPERAND_ROUNDED 1         // float32 holding values rounded to bfloat16
-#define CK_OPERAND_BFLOAT16 2        // bfloat16
-#define CK_OPERAND_PAIR 3            // a row of hi = bfloat16(x), a row of lo = bfloat16(x - hi)
-#define CK_OPERAND_SPLIT_BFLOAT16 4  // bfloat16, even and odd ones apart (ck_split_place)
-#define CK_OPERAND_SPLIT_PAIR 5      // as PAIR, both rows in the order of SPLIT_BFLOAT16
-#define CK_OPERAND_GRID 6            // float32 on a grid of 255 steps for every 128 columns
-#define CK_OPERAND_INTEGER1 7        // integers of 8 bits with factors; see ck_integer_row
-#define CK_OPERAND_INTEGER2 8        // the same of 16 bits, in two parts
-#define CK_OPERAND_INTEGER3 9        // the same of 24 bits, in three parts
-#define CK_OPERAND_COUNT 10
+#define CK_OPERAND_TURNED2 2         // float32; of every 8 the even ones, then the odd ones
+#define CK_OPERAND_TURNED2_ROUNDED 3 // the same, rounded to bfloat16
+#define CK_OPERAND_TURNED4 4         // float32; of every 16 those of k % 4 = 0, 2, 1, 3
+#define CK_OPERAND_TURNED4_ROUNDED 5 // the same, rounded to bfloat16
+#define CK_OPERAND_BFLOAT16 6        // bfloat16
+#define CK_OPERAND_PAIR 7            // a row of hi = bfloat16(x), a row of lo = bfloat16(x - hi)
+#define CK_OPERAND_SPLIT_BFLOAT16 8  // bfloat16, even and odd ones apart (ck_split_place)
+#define CK_OPERAND_SPLIT_PAIR 9      // as PAIR, both rows in the order of SPLIT_BFLOAT16
+#define CK_OPERAND_GRID 10           // float32 on a grid of 255 steps for every 128 columns
+#define CK_OPERAND_INTEGER1 11       // integers of 8 bits with factors; see ck_integer_row
+#define CK_OPERAND_INTEGER2 12       // the same of 16 bits, in two parts
+#define CK_OPERAND_INTEGER3 13       // the same of 24 bits, in three parts
+#define CK_OPERAND_COUNT 14
 
 // Element types of the KV cache.
 #define CK_KV_BFLOAT16 0
@@ -178,8 +182,8 @@ typedef struct CK_SENDABLE {
       const float *x, size_t count, float *largest, size_t *index, float *sum);
 } ck_kernels;
 
-// The best table that this CPU has and `limit` allows: "avx512", "avx2", "neon", "reference", or
-// NULL for no limit. NULL when the CPU lacks the named set or the name is unknown.
+// The best table that this CPU has and `limit` allows: "avx512", "avx512-fma", "avx2", "neon",
+// "reference", or NULL for no limit. NULL when the CPU lacks the named set or the name is unknown.
 const ck_kernels *ck_select(const char *limit);
 
 // What the named set needs and this CPU lacks, as text; "" when nothing, NULL for unknown names.
@@ -218,6 +222,8 @@ static inline size_t ck_operand_bytes(int32_t kind, size_t columns) {
         (size_t)(kind - CK_OPERAND_INTEGER1) + 1, (columns + CK_SCALE_BLOCK - 1) / CK_SCALE_BLOCK);
   int floats = kind <= CK_OPERAND_ROUNDED || kind == CK_OPERAND_GRID;
   size_t bytes = floats ? (columns + 15) / 16 * 64 : (columns + 63) / 64 * 128;
+  if (kind >= CK_OPERAND_TURNED2 && kind <= CK_OPERAND_TURNED4_ROUNDED)
+    bytes = (columns + 31) / 32 * 128;
   if (kind == CK_OPERAND_SPLIT_BFLOAT16 || kind == CK_OPERAND_SPLIT_PAIR)
     bytes = (columns + 255) / 256 * 512;
   bytes += bytes / 64 % 2 == 0 ? 64 : 0;
@@ -227,7 +233,8 @@ static inline size_t ck_operand_bytes(int32_t kind, size_t columns) {
 
 // Bytes of scratch that an attention entry may use for `count` query rows; a multiple of 64.
 static inline size_t ck_attention_scratch(size_t count, size_t dimension) {
-  return 64 * count * (CK_PARTITION / 16 + dimension / 16 + 4);
+  size_t panel = 128 * (dimension > CK_PARTITION ? dimension : CK_PARTITION);
+  return panel + 64 * count * (CK_PARTITION / 16 + dimension / 16 + 4);
 }
 
 // Tells the core that the thread is spinning.
