@@ -145,8 +145,8 @@ extension Compute {
       }
     }
     let stateBytes = 4 * shape.heads * shape.stateCount
-    let kernelBytes = call.kernelScratchByteCount
-    scratch.reserve(perWorker: kernelBytes + (rowsPerUnit + 1) * stateBytes, shared: 0)
+    let kernelBytes = call.kernelScratchByteCount(rows: rowsPerUnit)
+    scratch.reserve(perWorker: kernelBytes + 2 * rowsPerUnit * stateBytes, shared: 0)
     let scratch = scratch
     let units = scratch.attentionUnits
     let kernels = kernels
@@ -154,7 +154,9 @@ extension Compute {
       // Late rows of a prefill see the most positions: start with them.
       let unit = units[units.count - 1 - chunk]
       let piece = unsafe scratch.piece(of: worker)
-      unsafe call.walk(unit, kernels, kernelScratch: piece, states: piece + kernelBytes)
+      unsafe call.walk(
+        unit, kernels, kernelScratch: piece, states: piece + kernelBytes,
+        partials: piece + kernelBytes + rowsPerUnit * stateBytes)
     }
   }
 
@@ -182,7 +184,7 @@ extension Compute {
     let groups = units.count >= 4 * team.workerCount ? 1 : min(2 * team.workerCount, shape.heads)
     let headsPerGroup = (shape.heads + groups - 1) / groups
     scratch.reserve(
-      perWorker: call.kernelScratchByteCount, shared: 4 * slots * shape.stateCount)
+      perWorker: call.kernelScratchByteCount(rows: 1), shared: 4 * slots * shape.stateCount)
     let scratch = scratch
     let kernels = kernels
     let partials = unsafe scratch.shared.assumingMemoryBound(to: Float.self)
@@ -214,14 +216,16 @@ private struct AttentionCall {
   let tables: UnsafePointer<Int32>
   let memory: KVLayerMemory
 
-  /// Scratch of one kernel call, a multiple of 64.
-  var kernelScratchByteCount: Int { ck_attention_scratch(shape.heads, shape.dimension) }
+  /// Scratch of one kernel call for some rows, a multiple of 64.
+  func kernelScratchByteCount(rows: Int) -> Int {
+    ck_attention_scratch(rows * shape.heads, shape.dimension)
+  }
 
   func headGroup(_ group: Int, size: Int) -> Range<Int> {
     min(shape.heads, group * size)..<min(shape.heads, (group + 1) * size)
   }
 
-  /// One partition's result for one row's heads.
+  /// One partition's result for the heads of the unit's rows, all of which see the same of it.
   func attendPartition(
     _ unit: AttentionUnit, _ kernels: KernelSet, into partial: UnsafeMutablePointer<Float>,
     kernelScratch: UnsafeMutableRawPointer
@@ -232,39 +236,41 @@ private struct AttentionCall {
     unsafe kernels.attend(memory.layout.elementType)(
       &kv,
       queries + unit.rows.lowerBound * shape.rowCount + unit.heads.lowerBound * shape.dimension,
-      unit.heads.count, start, min(partitionSize, unit.position + 1 - start), shape.scale, partial,
-      kernelScratch)
+      unit.rows.count * unit.heads.count, start, min(partitionSize, unit.position + 1 - start),
+      shape.scale, partial, kernelScratch)
   }
 
-  /// All partitions of a few rows; a partition stays in the cache while the rows use it.
+  /// All partitions of a few rows. Rows that see all of a partition take it together; where the
+  /// last ones end, each row sees more than the one before it and takes it by itself.
   func walk(
     _ unit: AttentionUnit, _ kernels: KernelSet, kernelScratch: UnsafeMutableRawPointer,
-    states: UnsafeMutableRawPointer
+    states: UnsafeMutableRawPointer, partials: UnsafeMutableRawPointer
   ) {
     let size = shape.heads * shape.stateCount
-    let partial = unsafe states.assumingMemoryBound(to: Float.self)
+    let states = unsafe states.assumingMemoryBound(to: Float.self)
+    let partials = unsafe partials.assumingMemoryBound(to: Float.self)
     let last = unit.position + unit.rows.count - 1
     for partition in 0...last / partitionSize {
-      for (index, row) in unit.rows.enumerated()
+      let isWhole = unit.position + 1 >= (partition + 1) * partitionSize
+      let step = isWhole ? unit.rows.count : 1
+      for index in stride(from: 0, to: unit.rows.count, by: step)
       where unit.position + index >= partition * partitionSize {
-        var one = unit
-        one.rows = row..<row + 1
-        one.position = unit.position + index
-        one.partition = partition
-        let state = unsafe partial + (index + 1) * size
-        if partition == 0 {
-          unsafe attendPartition(one, kernels, into: state, kernelScratch: kernelScratch)
-        } else {
-          unsafe attendPartition(one, kernels, into: partial, kernelScratch: kernelScratch)
+        var some = unit
+        some.rows = unit.rows.lowerBound + index..<unit.rows.lowerBound + index + step
+        some.position = unit.position + index
+        some.partition = partition
+        let state = unsafe states + index * size
+        let target = unsafe partition == 0 ? state : partials
+        unsafe attendPartition(some, kernels, into: target, kernelScratch: kernelScratch)
+        if partition > 0 {
           unsafe kernels.table.pointee.attention_merge(
-            state, partial, shape.heads, shape.dimension)
+            state, partials, step * shape.heads, shape.dimension)
         }
       }
     }
-    for (index, row) in unit.rows.enumerated() {
-      unsafe kernels.table.pointee.attention_finish(
-        output + row * shape.rowCount, partial + (index + 1) * size, shape.heads, shape.dimension)
-    }
+    unsafe kernels.table.pointee.attention_finish(
+      output + unit.rows.lowerBound * shape.rowCount, states, unit.rows.count * shape.heads,
+      shape.dimension)
   }
 
   /// Folds the partitions of one row, the last of which is `unit`.
