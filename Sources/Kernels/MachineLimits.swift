@@ -28,6 +28,15 @@ package struct MachineLimits: Sendable, Equatable {
     case float32 = 0
     case bfloat16 = 1
     case int8 = 2
+
+    /// Its name in reports.
+    package var title: String {
+      switch self {
+      case .float32: "Float32"
+      case .bfloat16: "BF16"
+      case .int8: "INT8"
+      }
+    }
   }
 
   /// Threads that ran.
@@ -36,6 +45,12 @@ package struct MachineLimits: Sendable, Equatable {
   package let read: MeasuredRate
   /// Operations per second, where the CPU has the instruction; an add and a multiply are two.
   package let peaks: [Peak: MeasuredRate]
+
+  /// The instruction by which products of BF16 values are fastest here: dot products of BF16, or
+  /// multiply-adds after widening.
+  package var bestForBFloat16: Peak {
+    (peaks[.bfloat16]?.median ?? 0) > (peaks[.float32]?.median ?? 0) ? .bfloat16 : .float32
+  }
 
   /// Measures with all workers of a team; `byteCount` of memory are read.
   package static func measure(
@@ -65,6 +80,14 @@ package struct MachineLimits: Sendable, Equatable {
           blackHole(unsafe ck_probe_read(base + chunk * piece / 8, piece))
         }
       }
+    }
+  }
+
+  /// Times per second that the team begins and ends a job without work, a chunk for each worker.
+  package static func measureForkJoin(team: WorkTeam, repeats: Int = 7) -> MeasuredRate {
+    let jobs = 10_000
+    return MeasuredRate.of(work: Double(jobs), repeats: repeats) {
+      for _ in 0..<jobs { team.run(chunkCount: team.workerCount) { _, _ in } }
     }
   }
 

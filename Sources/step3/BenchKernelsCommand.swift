@@ -18,7 +18,7 @@ struct BenchKernelsCommand: Command {
     discussion: """
       Bandwidth counts the bytes of weights or cache that a run reads once, and its share is of
       what as many plain readers get. Arithmetic is a share of the peak of the instruction that
-      the operands allow: BF16 dot products, or Float32 multiply-adds.
+      the operands allow: Float32 multiply-adds, or BF16 dot products where these are faster.
       """)
 
   static func run(_ arguments: ParsedArguments) throws {
@@ -68,7 +68,7 @@ private struct KernelReport {
     let bandwidth = result.bytesPerSecond
     let arithmetic = result.operationsPerSecond
     let usesFloat32 = result.name.contains("float32 ×") || result.name == "attention float32"
-    let peak = limits.peaks[usesFloat32 ? .float32 : .bfloat16] ?? limits.peaks[.float32]
+    let peak = limits.peaks[usesFloat32 ? .float32 : limits.bestForBFloat16]
     let bandwidthShare = bandwidth / limits.read.median
     let arithmeticShare = peak.map { arithmetic / $0.median } ?? 0
     report.add(

@@ -6,7 +6,8 @@ import Kernels
 /// `step3 bench limits`: what this machine can read and compute at most.
 struct BenchLimitsCommand: Command {
   static let specification = CommandSpecification(
-    "bench limits", abstract: "Measure the memory bandwidth and arithmetic peaks of this machine.",
+    "bench limits",
+    abstract: "Measure the bandwidth, the arithmetic peaks and the fork/join time of this machine.",
     example: "step3 bench limits --json limits.json",
     flags: [
       BenchReport.file,
@@ -16,10 +17,16 @@ struct BenchLimitsCommand: Command {
   static func run(_ arguments: ParsedArguments) throws {
     var report = BenchReport(arguments)
     let all = arguments.threads ?? usableCores().count
-    for threads in Set([1, all]).sorted() {
-      let limits = MachineLimits.measure(
-        team: WorkTeam(workerCount: threads),
-        byteCount: arguments.optionalByteCount("memory") ?? 512 << 20)
+    let memory = arguments.optionalByteCount("memory") ?? 512 << 20
+    for threads in threadCounts(upTo: all) {
+      let team = WorkTeam(workerCount: threads)
+      if threads > 1 && threads < all {
+        report.add(
+          "read", threads: threads,
+          MachineLimits.measureRead(team: team, byteCount: memory, repeats: 7), unit: "GB/s")
+        continue
+      }
+      let limits = MachineLimits.measure(team: team, byteCount: memory)
       report.add("read", threads: threads, limits.read, unit: "GB/s")
       for peak in MachineLimits.Peak.allCases {
         if let rate = limits.peaks[peak] {
@@ -27,8 +34,16 @@ struct BenchLimitsCommand: Command {
             "\(peak)", threads: threads, rate, unit: peak == .int8 ? "GOP/s" : "GFLOP/s")
         }
       }
+      if threads > 1 {
+        report.addForkJoin(MachineLimits.measureForkJoin(team: team), threads: threads)
+      }
     }
     try report.finish()
+  }
+
+  /// Every number of threads up to 8, then doubled ones, and all.
+  private static func threadCounts(upTo all: Int) -> [Int] {
+    (1...all).filter { $0 <= 8 || $0 & ($0 - 1) == 0 || $0 == all }
   }
 }
 
@@ -58,6 +73,19 @@ struct BenchReport {
       row: [
         "name": .string(what), "threads": .integer(threads), "median": .number(median),
         "best": .number(best), "unit": .string(unit),
+      ])
+  }
+
+  /// The time of a job without work.
+  mutating func addForkJoin(_ rate: MeasuredRate, threads: Int) {
+    let (median, best) = (1e6 / rate.median, 1e6 / rate.best)
+    add(
+      text: pad("fork/join", 10) + pad("\(threads) threads", 12)
+        + String(repeating: " ", count: 5) + ByteSize.decimal(median, digits: 2)
+        + " µs  (best \(ByteSize.decimal(best, digits: 2)))",
+      row: [
+        "name": "fork_join", "threads": .integer(threads), "median": .number(median),
+        "best": .number(best), "unit": "µs",
       ])
   }
 

@@ -160,16 +160,22 @@ private struct ModelBenchmark: ~Copyable {
 
   func report(_ report: inout BenchReport, prefill length: Int, seconds: Double) {
     let flops = Double(traffic.layerFlopCount) * Double(length) + Double(traffic.headFlopCount)
-    let peak = limits.peaks[.bfloat16] ?? limits.peaks[.float32]
-    let share = flops / seconds / (peak?.median ?? .infinity)
+    let best = limits.bestForBFloat16
+    let peak = limits.peaks[best]?.median ?? .infinity
+    let share = flops / seconds / peak
+    let others = limits.peaks.filter { $0.key != best && $0.key != .int8 }
     let rate = Double(length) / seconds
     report.add(
       text: "prefill  \(length) tokens  \(rounded(rate)) tokens/s  "
-        + "\(rounded(flops / seconds / 1e9)) GFLOP/s, \(rounded(100 * share)) % of the BF16 peak",
+        + "\(rounded(flops / seconds / 1e9)) GFLOP/s, \(rounded(100 * share)) % of the "
+        + "\(best.title) peak"
+        + others.map {
+          ", \(rounded(100 * flops / seconds / $0.value.median)) % of the \($0.key.title) one"
+        }.joined(),
       row: [
         "name": "prefill", "tokens": .integer(length), "threads": .integer(limits.threadCount),
         "tokens_per_second": .number(rate), "seconds": .number(seconds),
-        "flops": .number(flops), "peak": .number(peak?.median ?? 0),
+        "flops": .number(flops), "peak": .number(peak), "peak_of": .string("\(best)"),
         "share_of_peak": .number(share),
       ])
   }
