@@ -174,8 +174,8 @@ package struct ModelRuntime: ~Copyable {
     while first < rows.count {
       let count = min(output.rowLimit, rows.count - first)
       decoder.logits(
-        of: Array(rows[first..<first + count]), step.microBatches[microBatch],
-        scratch: &output, into: &logitsBuffer)
+        of: count == rows.count ? rows : Array(rows[first..<first + count]),
+        step.microBatches[microBatch], scratch: &output, into: &logitsBuffer)
       try body(first..<first + count, LogitRows(logits: logitsBuffer.span, width: width))
       first += count
     }
