@@ -111,8 +111,9 @@ CK_AVX512_INLINE void add_lines(
         add_half_line(t, k + at + half, 0xffffffff, tokens, format, source, sums);
     return;
   }
-  // Whole lines of the panel: what lies beyond the columns is zero.
-  for (size_t at = 0; at < (left + LINE - 1) / LINE * LINE; at += LINE / 2)
+  // As far as prepared rows are padded, which whole lines of E4M3 are not; the panel gets zeros.
+  size_t unit = format == CK_FORMAT_E4M3 ? LINE / 2 : LINE;
+  for (size_t at = 0; at < (left + unit - 1) / unit * unit; at += LINE / 2)
     add_half_line(
         t, k + at, at < left ? half_line_mask(left - at) : 0, tokens, format, source, sums);
 }
