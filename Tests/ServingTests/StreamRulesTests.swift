@@ -104,4 +104,17 @@ private func with(_ base: JSONValue, _ more: [(String, JSONValue)]) -> JSONValue
       #expect(isValue && isCall == takesCalls)
     }
   }
+
+  @Test(arguments: [true, false])
+  func anItemThatTheLimitCutsIsIncomplete(_ streams: Bool) async throws {
+    let api = try TestAPI(ScriptedEngine("why</think>and so on"), thinks: true)
+    let answer = await api.post(
+      "/v1/responses", ["input": "hi", "max_output_tokens": 8, "stream": .boolean(streams)])
+    let response = streams ? answer.chunks.last?["response"] ?? .null : answer.json
+    #expect(response["status"] == "incomplete")
+    #expect(response["output"]?[0]?["status"] == "completed")
+    #expect(response["output"]?[1]?["status"] == "incomplete")
+    let done = answer.chunks.last { $0["type"] == "response.output_item.done" }
+    if streams { #expect(done?["item"]?["status"] == "incomplete") }
+  }
 }

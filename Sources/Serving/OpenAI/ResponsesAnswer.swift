@@ -11,7 +11,12 @@ struct ResponsesWriter: EventWriter {
   private var items: [Item] = []
   private var isOpen = false
   private var sequenceNumber = 0
-  var outcome: ChoiceOutcome?
+  var outcome: ChoiceOutcome? {
+    didSet {
+      // An item that the limit has cut is not complete.
+      if outcome?.reason == .length, isOpen { items[items.count - 1].isComplete = false }
+    }
+  }
 
   private enum Kind { case reasoning, message, call }
 
