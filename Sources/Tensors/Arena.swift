@@ -77,28 +77,3 @@ package struct MutableByteRegion: Sendable {
     unsafe memset(base, Int32(byte), byteCount)
   }
 }
-
-/// Anonymous pages of the system; huge ones where it has them.
-@safe
-private final class AnonymousPages: @unchecked Sendable {
-  // Unchecked: the pointer is set once; the regions' owner decides who writes through it.
-  let base: UnsafeMutableRawPointer
-  private let byteCount: Int
-
-  init?(byteCount: Int) {
-    let hugePage = 2 << 20
-    let size = (byteCount + hugePage - 1) / hugePage * hugePage
-    guard
-      let memory = unsafe mmap(
-        nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-      unsafe memory != MAP_FAILED
-    else { return nil }
-    #if os(Linux)
-      _ = unsafe madvise(memory, size, MADV_HUGEPAGE)
-    #endif
-    unsafe self.base = memory
-    self.byteCount = size
-  }
-
-  deinit { unsafe munmap(base, byteCount) }
-}

@@ -24,7 +24,17 @@ package struct ByteRegion: Sendable {
   }
 
   /// Zeroed memory of its own, aligned to 64 bytes.
+  ///
+  /// Large memory is left untouched: scratch for the longest step and the widest batch would
+  /// otherwise cost most of the time until the first token, and more memory than is used.
   package init(allocating byteCount: Int) {
+    if byteCount >= AnonymousPages.worthwhileByteCount {
+      guard let pages = AnonymousPages(byteCount: byteCount) else {
+        preconditionFailure("out of memory: \(byteCount) bytes")
+      }
+      unsafe self.init(base: UnsafeRawPointer(pages.base), byteCount: byteCount, owner: pages)
+      return
+    }
     let block = HeapBlock(byteCount: byteCount)
     unsafe self.init(base: UnsafeRawPointer(block.base), byteCount: byteCount, owner: block)
   }
@@ -87,7 +97,7 @@ package struct ByteRegion: Sendable {
   }
 }
 
-/// A block of zeroed heap memory, aligned to 64 bytes (2 MiB and huge pages when it is large).
+/// A block of zeroed heap memory, aligned to 64 bytes.
 @safe
 private final class HeapBlock: @unchecked Sendable {
   // Unchecked: the pointer is set once; who writes through it is decided by the owner's type
@@ -95,15 +105,10 @@ private final class HeapBlock: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
 
   init(byteCount: Int) {
-    let hugePage = 2 << 20
-    let alignment = byteCount >= 2 * hugePage ? hugePage : 64
-    let size = (max(1, byteCount) + alignment - 1) / alignment * alignment
-    guard let memory = unsafe aligned_alloc(alignment, size) else {
+    let size = (max(1, byteCount) + 63) / 64 * 64
+    guard let memory = unsafe aligned_alloc(64, size) else {
       preconditionFailure("out of memory: \(size) bytes")
     }
-    #if os(Linux)
-      if alignment == hugePage { _ = unsafe madvise(memory, size, MADV_HUGEPAGE) }
-    #endif
     unsafe memset(memory, 0, size)
     unsafe self.base = memory
   }
