@@ -35,7 +35,7 @@ extension Engine {
     report(LoadProgress(loadedByteCount: 0, totalByteCount: total, seconds: 0))
     // Where other processes hold the experts, what is needed here is read as it is used.
     if makeService == nil, !options.streamsExperts {
-      for file in folder.files.files { file.prefetch() }
+      MappedFile.prefetch(folder.files.files)
     }
     let limits: AdmissionLimits
     do throws(AdmissionLimitError) {

@@ -81,6 +81,11 @@ package final class MappedFile: Sendable {
       throw .cannotMap(path: path, byteCount: size, errno: errno)
     }
     unsafe self.base = UnsafeRawPointer(address)
+    #if os(Linux)
+      // Pages that this mapping brings into the page cache are then huge where the file system can
+      // (ext4 from Linux 6.16, XFS): reading weights through them is up to a quarter faster.
+      if !isPrivate { _ = unsafe madvise(address, size, MADV_HUGEPAGE) }
+    #endif
   }
 
   deinit {
@@ -138,13 +143,6 @@ package final class MappedFile: Sendable {
     let known = unsafe getrlimit(memoryLockLimit, &limit) == 0
     let most = known && limit.rlim_cur < UInt64(Int.max) ? Int(limit.rlim_cur) : nil
     throw .cannotLock(path: path, byteCount: byteCount, limit: most, errno: code)
-  }
-
-  /// Asks the kernel to read the file into the page cache in the background.
-  package func prefetch() {
-    guard let base = unsafe base else { return }
-    _ = unsafe madvise(
-      UnsafeMutableRawPointer(mutating: base), byteCount, Int32(MADV_WILLNEED))
   }
 }
 
