@@ -22,7 +22,7 @@ extension MappedFile {
         return nil
       }, list.toOpaque())
     // Without a thread pages are read as they are needed.
-    if code == 0 { unsafe pthread_detach(thread) } else { unsafe list.release() }
+    if code == 0 { pthread_detach(thread) } else { unsafe list.release() }
   }
 
   private func populate() {
