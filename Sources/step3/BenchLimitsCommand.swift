@@ -7,7 +7,7 @@ import Kernels
 struct BenchLimitsCommand: Command {
   static let specification = CommandSpecification(
     "bench limits",
-    abstract: "Measure bandwidth, arithmetic peaks and the fork/join time of this machine.",
+    abstract: "Measure bandwidth, arithmetic peaks and fork/join time.",
     example: "step3 bench limits --json limits.json",
     flags: [
       BenchReport.file,
