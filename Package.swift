@@ -61,7 +61,7 @@ let package = Package(
     module("ConstrainedDecoding", imports: ["JSONScanning"]),
     module("Conversion", imports: ["Tensors", "JSONScanning"]),
     module("ImageProcessing", imports: ["ModelConfiguration", "CImageCodecs"]),
-    module("ImageFetching", imports: ["CCurl"]),
+    module("ImageFetching", imports: ["CCurl", "CCrypto"]),
     module("Quantization", imports: ["Tensors", "Kernels", "JSONScanning"]),
 
     // Model and policy.

@@ -114,6 +114,8 @@ static inline long cevent_send_now(int fd, const void *bytes, size_t count) {
 
 /* A TLS 1.2+ server context, NULL when the files cannot be used together. */
 static inline SSL_CTX *cevent_tls_context(const char *certificates, const char *key) {
+  /* Threads may use the library until the process is gone. */
+  OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
   SSL_CTX *context = SSL_CTX_new(TLS_server_method());
   if (context == NULL) return NULL;
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);

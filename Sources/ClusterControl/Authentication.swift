@@ -6,8 +6,15 @@ enum Authentication {
   /// Bytes of a proof.
   static let byteCount = 32
 
+  /// Whether libcrypto has been told to outlive the process's other threads.
+  private static let isReady: Bool = {
+    ccrypto_outlive_exit()
+    return true
+  }()
+
   /// HMAC-SHA256 of the parts, each preceded by its length so that no two lists look alike.
   static func proof(key: [UInt8], _ parts: [[UInt8]]) -> [UInt8] {
+    precondition(isReady)
     var message: [UInt8] = []
     for part in parts {
       for shift in stride(from: 0, to: 64, by: 8) {
@@ -30,7 +37,6 @@ enum Authentication {
 
   /// Bytes that nobody can guess.
   static func nonce() -> [UInt8] {
-    // The system's generator: libcrypto's is gone once the process has begun to exit.
     var bytes: [UInt8] = []
     var generator = SystemRandomNumberGenerator()
     for _ in 0..<32 { bytes.append(UInt8.random(in: .min ... .max, using: &generator)) }
@@ -39,6 +45,7 @@ enum Authentication {
 
   /// SHA-256 of a text, as hexadecimal digits.
   static func digest(_ text: String) -> String {
+    precondition(isReady)
     let bytes = Array(text.utf8)
     var digest = [UInt8](repeating: 0, count: byteCount)
     unsafe SHA256(bytes, bytes.count, &digest)

@@ -1,3 +1,4 @@
+import CCrypto
 import CCurl
 
 /// A URL as libcurl itself reads it: no second parser that could disagree about the host.
@@ -50,7 +51,11 @@ final class Transfer {
   private var isTooLarge = false
   private var isRefused = false
 
-  private static let isReady = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
+  private static let isReady: Bool = {
+    // libcurl is the first to use libcrypto in a gateway whose threads sign heartbeats to the end.
+    ccrypto_outlive_exit()
+    return curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
+  }()
 
   init(policy: FetchPolicy, host: String, remaining: Duration, stop: StopFlag) {
     self.policy = policy

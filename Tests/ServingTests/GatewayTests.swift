@@ -9,7 +9,7 @@ import TestSupport
 import Testing
 
 /// Attention nodes with scripted engines, and a gateway in front of them.
-private struct TestCluster {
+private final class TestCluster: Sendable {
   let nodes: [TestAPI]
   let gateway: GatewayEngine
   let front: TestAPI
@@ -42,6 +42,9 @@ private struct TestCluster {
       try await Task.sleep(for: .milliseconds(10))
     }
   }
+
+  // The thread of a gateway that nobody stops would go on to the end of the process.
+  deinit { gateway.stop() }
 }
 
 private final class LogLines: Sendable {
@@ -96,7 +99,7 @@ struct GatewayTests {
     try await Task.sleep(for: .milliseconds(60))
     await cluster.nodes[try #require(victim)].server.stop()
     #expect(texts(await answer) == expected)
-    #expect(cluster.gateway.failoverCount == 1)
+    #expect(cluster.gateway.failoverCount == 1, "\(cluster.log.all)")
     let other = cluster.nodes[1 - (victim ?? 0)].engine.requests
     #expect(other.contains { $0.resumedTokenCount > 0 })
   }

@@ -15,6 +15,8 @@ struct GatewayContent {
     /// The question that is under way.
     var poll: UInt64?
     var pollBody: [UInt8] = []
+    /// Whether the node was lost since that question was put: the answer may be older than that.
+    var isPollOutdated = false
   }
 
   var nodes: [Node]
@@ -101,6 +103,7 @@ struct GatewayContent {
   mutating func lose(_ index: Int, _ reason: String) -> String {
     nodes[index].isReady = false
     nodes[index].reason = reason
+    nodes[index].isPollOutdated = true
     return "\(nodes[index].node.id) takes no requests: \(reason)"
   }
 }

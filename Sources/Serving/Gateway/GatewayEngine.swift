@@ -214,8 +214,6 @@ package final class GatewayEngine: GenerationEngine {
         goOn(stream, leg, failure, &content)
       case .failed:
         content.drop(leg, of: stream)
-        content.nodes[leg.node].isReady = false
-        content.nodes[leg.node].reason = "the connection broke"
         goOn(stream, leg, nil, &content)
       }
       if stream.isOver { close(stream, &content) }
@@ -225,21 +223,21 @@ package final class GatewayEngine: GenerationEngine {
   /// Finds another node for what a leg left open, or passes on why that is no use.
   private func goOn(
     _ stream: GatewayStream, _ leg: GatewayLeg, _ failure: GenerationFailure?,
-    _ content: inout GatewayContent
+    _ content: inout GatewayContent, _ reason: String = "the connection broke"
   ) {
     let open = leg.choices.filter { !stream.isFinished[$0] }
     guard !open.isEmpty, content.streams[stream.request.id] != nil else { return }
     switch failure {
-    case .loading, .draining, .engineStopped, .duplicateID:
-      content.nodes[leg.node].isReady = false
-      content.nodes[leg.node].reason = failure.map { "\($0)" } ?? ""
+    case .loading, .draining, .engineStopped, .duplicateID, nil:
+      // Nothing goes there again before the node has said anew that it is ready.
+      let reason = failure.map { "\($0)" } ?? reason
+      _ = content.lose(leg.node, reason)
+      log("\(stream.request.id) goes on without \(content.nodes[leg.node].node.id): \(reason)")
     case .some(let failure):
       for choice in open { stream.finish(choice, .failed(failure)) }
       return
-    case nil: break
     }
     content.failoverCount += 1
-    log("\(stream.request.id) goes on without \(content.nodes[leg.node].node.id)")
     replace(stream, open, &content)
   }
 
@@ -305,6 +303,7 @@ package final class GatewayEngine: GenerationEngine {
   ) {
     content.nodes[index].lastPoll = now
     content.nodes[index].pollBody = []
+    content.nodes[index].isPollOutdated = false
     content.nodes[index].poll = client.start(
       signed("GET", ClusterRoutes.statusPath, [], content.nodes[index].node)
     ) { [weak self] event in self?.takeStatus(event, index) }
@@ -319,6 +318,7 @@ package final class GatewayEngine: GenerationEngine {
       case .end(let status):
         content.nodes[index].poll = nil
         content.nodes[index].lastAnswer = .now
+        guard !content.nodes[index].isPollOutdated else { return nil }
         return content.note(status: status, index)
       case .failed:
         content.nodes[index].poll = nil
@@ -335,11 +335,12 @@ package final class GatewayEngine: GenerationEngine {
       content.nodes[index].poll = nil
     }
     content.nodes[index].lastAnswer = .now
-    if content.nodes[index].isReady { log(content.lose(index, "silent for \(timeouts.dead)")) }
+    let reason = "silent for \(timeouts.dead)"
+    if content.nodes[index].isReady { log(content.lose(index, reason)) }
     for (leg, stream) in Array(content.legs.values) where leg.node == index {
       client.cancel(leg.call)
       content.drop(leg, of: stream)
-      goOn(stream, leg, nil, &content)
+      goOn(stream, leg, nil, &content, reason)
       if stream.isOver { close(stream, &content) }
     }
   }
