@@ -228,8 +228,10 @@ static inline void run_products(products p, size_t token0, size_t token1, void *
     size_t block = (bytes + blocks - 1) / blocks;
     if (block > room) block = room;
     block = (block + p.granule - 1) / p.granule * p.granule;
-    for (size_t row = p.row0; row < p.row1; row += p.many_rows)
-      run_rows(&p, row, p.row1 - row < p.many_rows ? p.row1 : row + p.many_rows, block);
+    // Slices alone are no reason to come back to a group's rows.
+    size_t most = block < bytes ? p.many_rows : GROUP_ROWS;
+    for (size_t row = p.row0; row < p.row1; row += most)
+      run_rows(&p, row, p.row1 - row < most ? p.row1 : row + most, block);
   }
 }
 
