@@ -19,6 +19,7 @@
 #define FEW_FLOAT32 12
 #define FEW_BFLOAT16 12
 #define FEW_E4M3 8
+#define TWINNED 2  // tokens for which two groups of rows go side by side
 
 // A vector of each quad times the same four columns of every token, `stride` bytes apart.
 CK_AVX512_INLINE void add_vectors(
@@ -103,19 +104,22 @@ CK_AVX512_INLINE void add_half_line(
 
 // Bytes [k, k + left), at most `most`, of the rows; masks where fewer are there.
 CK_AVX512_INLINE void add_lines(
-    const tile *t, size_t k, size_t left, size_t most, int tokens, int format, int source,
-    __m512 sums[TILE_TOKENS][2]) {
+    const tile *t, size_t k, size_t left, size_t most, int groups, int tokens, int format,
+    int source, __m512 sums[2][TILE_TOKENS][2]) {
   if (left >= most) {
     for (size_t at = 0; at < most; at += LINE)
-      CK_UNROLL for (size_t half = 0; half < LINE; half += LINE / 2)
-        add_half_line(t, k + at + half, 0xffffffff, tokens, format, source, sums);
+      CK_UNROLL for (int g = 0; g < groups; g++)
+        CK_UNROLL for (size_t half = 0; half < LINE; half += LINE / 2)
+          add_half_line(t + g, k + at + half, 0xffffffff, tokens, format, source, sums[g]);
     return;
   }
   // As far as prepared rows are padded, which whole lines of E4M3 are not; the panel gets zeros.
   size_t unit = format == CK_FORMAT_E4M3 ? LINE / 2 : LINE;
-  for (size_t at = 0; at < (left + unit - 1) / unit * unit; at += LINE / 2)
-    add_half_line(
-        t, k + at, at < left ? half_line_mask(left - at) : 0, tokens, format, source, sums);
+  for (size_t at = 0; at < (left + unit - 1) / unit * unit; at += LINE / 2) {
+    __mmask32 mask = at < left ? half_line_mask(left - at) : 0;
+    CK_UNROLL for (int g = 0; g < groups; g++)
+      add_half_line(t + g, k + at, mask, tokens, format, source, sums[g]);
+  }
 }
 
 CK_AVX512_INLINE void write_tokens(
@@ -128,74 +132,86 @@ CK_AVX512_INLINE void write_tokens(
   }
 }
 
-#define EACH_SUM                         \
-  CK_UNROLL for (int j = 0; j < tokens; j++) \
-    CK_UNROLL for (int q = 0; q < 2; q++)
+#define EACH_SUM                                 \
+  CK_UNROLL for (int g = 0; g < groups; g++)     \
+    CK_UNROLL for (int j = 0; j < tokens; j++)   \
+      CK_UNROLL for (int q = 0; q < 2; q++)
 
-CK_AVX512_INLINE void run_tile(const tile *t, int tokens, int format, int source) {
+// One group of rows, or two side by side: the sums of a token or two are too few to hide the time
+// that an addition takes. Each line is used up at once, for rows are often a multiple of 4 KiB long
+// and then compete for the same places of the first cache.
+CK_AVX512_INLINE void run_tile(const tile *t, int groups, int tokens, int format, int source) {
   size_t spread = format == CK_FORMAT_FLOAT32 ? 1 : 2;
-  __m512 sums[TILE_TOKENS][2];
-  EACH_SUM sums[j][q] =
-      t->first ? _mm512_setzero_ps() : _mm512_load_ps(t->sums + 16 * (2 * j + q));
-  const uint8_t *ahead = t->ahead;
+  __m512 sums[2][TILE_TOKENS][2];
+  EACH_SUM sums[g][j][q] =
+      t->first ? _mm512_setzero_ps() : _mm512_load_ps(t[g].sums + 16 * (2 * j + q));
   if (source == from_panel) {
-    add_panel(t, 0, (t->bytes + LINE / spread - 1) / (LINE / spread) * LINE, tokens, sums);
+    add_panel(t, 0, (t->bytes + LINE / spread - 1) / (LINE / spread) * LINE, tokens, sums[0]);
   } else {
+    size_t ahead = 0;
     for (size_t k = 0; k < t->bytes; k += LINE, ahead += t->ahead_step) {
-      prefetch_lines(t, ahead);
-      add_lines(t, k, t->bytes - k, LINE, tokens, format, source, sums);
+      CK_UNROLL for (int g = 0; g < groups; g++) prefetch_lines(t + g, t[g].ahead + ahead);
+      add_lines(t, k, t->bytes - k, LINE, groups, tokens, format, source, sums);
     }
   }
-  if (t->last) {
-    write_tokens(t, tokens, 1, sums);
-  } else {
-    EACH_SUM _mm512_store_ps(t->sums + 16 * (2 * j + q), sums[j][q]);
-  }
+  CK_UNROLL for (int g = 0; g < groups; g++)
+    if (t->last) write_tokens(t + g, tokens, 1, sums[g]);
+  if (!t->last) EACH_SUM _mm512_store_ps(t[g].sums + 16 * (2 * j + q), sums[g][j][q]);
 }
 
-CK_AVX512_INLINE void run_scaled_tile(const tile *t, int tokens, int source) {
-  __m512 sums[TILE_TOKENS][2];
-  const uint8_t *ahead = t->ahead;
+CK_AVX512_INLINE void run_scaled_tile(const tile *t, int groups, int tokens, int source) {
+  __m512 sums[2][TILE_TOKENS][2];
+  size_t ahead = 0;
   for (size_t k = 0; k < t->bytes; k += CK_SCALE_BLOCK) {
     size_t left = t->bytes - k;
-    EACH_SUM sums[j][q] = _mm512_setzero_ps();
+    EACH_SUM sums[g][j][q] = _mm512_setzero_ps();
     if (source == from_panel) {
       size_t columns = left < CK_SCALE_BLOCK ? (left + 31) / 32 * 32 : CK_SCALE_BLOCK;
-      add_panel(t, 4 * k, 4 * (k + columns), tokens, sums);
+      add_panel(t, 4 * k, 4 * (k + columns), tokens, sums[0]);
     } else {
-      prefetch_lines(t, ahead);
-      prefetch_lines(t, ahead + t->ahead_step);
+      CK_UNROLL for (int g = 0; g < groups; g++) {
+        prefetch_lines(t + g, t[g].ahead + ahead);
+        prefetch_lines(t + g, t[g].ahead + ahead + t->ahead_step);
+      }
       ahead += 2 * t->ahead_step;
-      add_lines(t, k, left, CK_SCALE_BLOCK, tokens, CK_FORMAT_E4M3, source, sums);
+      add_lines(t, k, left, CK_SCALE_BLOCK, groups, tokens, CK_FORMAT_E4M3, source, sums);
     }
     int begins = t->first && k == 0;
-    CK_UNROLL for (int q = 0; q < 2; q++) {
-      __m512 factors = block_factors(t, k, q);
-      CK_UNROLL for (int j = 0; j < tokens; j++) {
-        float *sum = t->sums + 16 * (2 * j + q);
-        __m512 before = begins ? _mm512_setzero_ps() : _mm512_load_ps(sum);
-        _mm512_store_ps(sum, _mm512_fmadd_ps(sums[j][q], factors, before));
+    CK_UNROLL for (int g = 0; g < groups; g++)
+      CK_UNROLL for (int q = 0; q < 2; q++) {
+        __m512 factors = block_factors(t + g, k, q);
+        CK_UNROLL for (int j = 0; j < tokens; j++) {
+          float *sum = t[g].sums + 16 * (2 * j + q);
+          __m512 before = begins ? _mm512_setzero_ps() : _mm512_load_ps(sum);
+          _mm512_store_ps(sum, _mm512_fmadd_ps(sums[g][j][q], factors, before));
+        }
       }
-    }
   }
   if (!t->last) return;
-  EACH_SUM sums[j][q] = _mm512_load_ps(t->sums + 16 * (2 * j + q));
-  write_tokens(t, tokens, 256, sums);
+  EACH_SUM sums[g][j][q] = _mm512_load_ps(t[g].sums + 16 * (2 * j + q));
+  CK_UNROLL for (int g = 0; g < groups; g++) write_tokens(t + g, tokens, 256, sums[g]);
 }
 
 // One function per number of tokens; only tiles of the most that widen in registers write panels.
 #define TILE(type, format, few, tokens)                                                   \
   CK_AVX512 static void type##_##tokens(const tile *t, int source) {                      \
     if (source == from_panel || tokens > few)                                             \
-      RUN_##format(t, tokens, from_panel);                                                \
+      RUN_##format(t, 1, tokens, from_panel);                                             \
     else if (source == from_rows || tokens < few)                                         \
-      RUN_##format(t, tokens, from_rows);                                                 \
+      RUN_##format(t, 1, tokens, from_rows);                                              \
     else                                                                                  \
-      RUN_##format(t, tokens, to_panel);                                                  \
+      RUN_##format(t, 1, tokens, to_panel);                                               \
   }
-#define RUN_FLOAT32(t, tokens, source) run_tile(t, tokens, CK_FORMAT_FLOAT32, source)
-#define RUN_BFLOAT16(t, tokens, source) run_tile(t, tokens, CK_FORMAT_BFLOAT16, source)
-#define RUN_E4M3(t, tokens, source) run_scaled_tile(t, tokens, source)
+#define TWIN(type, format, tokens)                                                        \
+  CK_AVX512 static void type##_twin_##tokens(const tile *t, int source) {                 \
+    (void)source;                                                                         \
+    RUN_##format(t, 2, tokens, from_rows);                                                \
+  }
+#define RUN_FLOAT32(t, groups, tokens, source) \
+  run_tile(t, groups, tokens, CK_FORMAT_FLOAT32, source)
+#define RUN_BFLOAT16(t, groups, tokens, source) \
+  run_tile(t, groups, tokens, CK_FORMAT_BFLOAT16, source)
+#define RUN_E4M3(t, groups, tokens, source) run_scaled_tile(t, groups, tokens, source)
 #define ENTRY(type, format, width_, granule_)                                             \
   TILE(type, format, FEW_##format, 1) TILE(type, format, FEW_##format, 2)                 \
   TILE(type, format, FEW_##format, 3) TILE(type, format, FEW_##format, 4)                 \
@@ -203,6 +219,8 @@ CK_AVX512_INLINE void run_scaled_tile(const tile *t, int tokens, int source) {
   TILE(type, format, FEW_##format, 7) TILE(type, format, FEW_##format, 8)                 \
   TILE(type, format, FEW_##format, 9) TILE(type, format, FEW_##format, 10)                \
   TILE(type, format, FEW_##format, 11) TILE(type, format, FEW_##format, 12)               \
+  TWIN(type, format, 1) TWIN(type, format, 2)                                             \
+  static const tile_fn type##_twins[TWINNED] = {type##_twin_1, type##_twin_2};            \
   static const tile_fn type##_tiles[TILE_TOKENS] = {                                      \
       type##_1, type##_2, type##_3, type##_4, type##_5, type##_6,                         \
       type##_7, type##_8, type##_9, type##_10, type##_11, type##_12,                      \
@@ -211,7 +229,8 @@ CK_AVX512_INLINE void run_scaled_tile(const tile *t, int tokens, int source) {
       const ck_linear *task, size_t row0, size_t row1, size_t token0, size_t token1,      \
       void *scratch) {                                                                    \
     products p = {                                                                        \
-        .task = task, .tiles = type##_tiles, .width = width_, .spread = 4 / width_,       \
+        .task = task, .tiles = type##_tiles, .twins = type##_twins, .twinned = TWINNED,   \
+        .width = width_, .spread = 4 / width_,                                            \
         .parts = 1, .most = TILE_TOKENS, .few = FEW_##format, .granule = granule_,        \
         .operand_block = OPERAND_BLOCK_BYTES, .many_rows = MOST_ROWS,                     \
         .ahead = AHEAD_BYTES, .row0 = row0, .row1 = row1,                                 \

@@ -48,6 +48,7 @@ typedef struct {
   __mmask16 second[2];
 } tile;
 
+// A tile, or two of neighbouring groups.
 typedef void (*tile_fn)(const tile *t, int source);
 
 // Half a line of two rows.
@@ -107,6 +108,8 @@ CK_AVX512_INLINE void write_two(
 typedef struct {
   const ck_linear *task;
   const tile_fn *tiles;    // by tokens - 1
+  const tile_fn *twins;    // tiles of two groups, for up to `twinned` tokens
+  size_t twinned;
   size_t width;            // bytes of a weight
   size_t spread;           // bytes of a prepared row, or of a panel's row, for one of weights
   size_t parts;            // prepared rows of a token
@@ -159,25 +162,30 @@ static inline size_t place_group(const products *p, size_t row, tile *t) {
   return count;
 }
 
-// Bytes [begin, end) of the rows of a group for all tokens of the block.
-static inline void run_tiles(const products *p, tile t, size_t begin, size_t end) {
+// Bytes [begin, end) of the rows of a group, or of two, for all tokens of the block.
+static inline void run_tiles(const products *p, tile *t, int groups, size_t begin, size_t end) {
   const ck_linear *task = p->task;
   size_t slice = task->columns / task->slices * p->width, tokens = p->token1 - p->token0;
-  float *output = t.output + begin / slice * task->slice_stride;
-  t.low += begin, t.high += begin;
-  t.bytes = end - begin, t.first = begin % slice == 0, t.last = end % slice == 0;
-  if (task->scales)
-    for (int i = 0; i < 4; i++) t.scales[i / 2][i % 2] += begin / CK_SCALE_BLOCK * 4;
+  float *output[2];
+  for (int g = 0; g < groups; g++) {
+    output[g] = t[g].output + begin / slice * task->slice_stride;
+    t[g].low += begin, t[g].high += begin;
+    t[g].bytes = end - begin, t[g].first = begin % slice == 0, t[g].last = end % slice == 0;
+    if (task->scales)
+      for (int i = 0; i < 4; i++) t[g].scales[i / 2][i % 2] += begin / CK_SCALE_BLOCK * 4;
+  }
   int source = tokens > p->few ? to_panel : from_rows;
   for (size_t done = 0, count; done < tokens; done += count) {
     size_t left = tokens - done, passes = (left + p->most - 1) / p->most;
     // Tiles of about one size: small ones are slow.
     count = done > 0 ? (left + passes - 1) / passes : left < p->few ? left : p->few;
-    t.operand = (const uint8_t *)task->operand + (p->token0 + done) * task->operand_stride +
-                begin * p->spread;
-    t.sums = p->sums + 32 * p->parts * done;
-    t.output = output + (p->token0 + done) * task->output_stride;
-    p->tiles[count - 1](&t, source);
+    for (int g = 0; g < groups; g++) {
+      t[g].operand = (const uint8_t *)task->operand + (p->token0 + done) * task->operand_stride +
+                     begin * p->spread;
+      t[g].sums = p->sums + 32 * p->parts * (done + g * tokens);
+      t[g].output = output[g] + (p->token0 + done) * task->output_stride;
+    }
+    (groups > 1 ? p->twins : p->tiles)[count - 1](t, source);
     source = from_panel;
   }
 }
@@ -186,32 +194,39 @@ static inline void run_tiles(const products *p, tile t, size_t begin, size_t end
 static inline void run_rows(const products *p, size_t row, size_t end, size_t block) {
   const ck_linear *task = p->task;
   size_t bytes = task->columns * p->width, slice = bytes / task->slices;
-  size_t group_bytes = GROUP_ROWS * bytes, operands = (p->token1 - p->token0) * p->parts;
+  size_t tokens = p->token1 - p->token0, most = tokens <= p->twinned ? 2 : 1;
+  size_t step_bytes = most * GROUP_ROWS * bytes;
   // Whole groups ahead, so that they are there when their first rows are read.
-  size_t ahead = (p->ahead + group_bytes - 1) / group_bytes * GROUP_ROWS;
+  size_t ahead = (p->ahead + step_bytes - 1) / step_bytes * most * GROUP_ROWS;
   for (size_t begin = 0, stop; begin < bytes; begin = stop) {
     size_t left = slice - begin % slice;
     stop = begin + (left < block ? left : block);
     products q = *p;
-    for (size_t r = row, count; r < end; r += count, q.sums += 32 * operands) {
-      tile t = {
-          .panel = p->panel,
-          .operand_stride = task->operand_stride / p->parts,
-          .output_stride = task->output_stride,
-          .ahead_stride = LINE,
-          .ahead_step = GROUP_ROWS * LINE,
-      };
-      count = place_group(p, r, &t);
-      t.ahead = t.low + ahead * task->row_stride + begin * GROUP_ROWS;
-      if (task->next && r + ahead >= p->row1)
-        t.ahead = (const uint8_t *)task->next + (r + ahead - p->row1) * task->row_stride +
-                  begin * GROUP_ROWS;
-      // Rows of a larger matrix, and blocks, are prefetched side by side.
-      if (task->row_stride != bytes || block < bytes) {
-        t.ahead_stride = task->row_stride, t.ahead_step = LINE;
-        t.ahead -= begin * (GROUP_ROWS - 1);
+    for (size_t r = row; r < end;) {
+      tile t[2];
+      int groups = end - r >= most * GROUP_ROWS ? (int)most : 1;
+      for (int g = 0; g < groups; g++) {
+        t[g] = (tile){
+            .panel = p->panel,
+            .operand_stride = task->operand_stride / p->parts,
+            .output_stride = task->output_stride,
+            .ahead_stride = LINE,
+            .ahead_step = GROUP_ROWS * LINE,
+        };
+        size_t count = place_group(p, r, t + g);
+        t[g].ahead = t[g].low + ahead * task->row_stride + begin * GROUP_ROWS;
+        if (task->next && r + ahead >= p->row1)
+          t[g].ahead = (const uint8_t *)task->next + (r + ahead - p->row1) * task->row_stride +
+                       begin * GROUP_ROWS;
+        // Rows of a larger matrix, and blocks, are prefetched side by side.
+        if (task->row_stride != bytes || block < bytes) {
+          t[g].ahead_stride = task->row_stride, t[g].ahead_step = LINE;
+          t[g].ahead -= begin * (GROUP_ROWS - 1);
+        }
+        r += count;
       }
-      run_tiles(&q, t, begin, stop);
+      run_tiles(&q, t, groups, begin, stop);
+      q.sums += 32 * groups * tokens * p->parts;
     }
   }
 }
@@ -229,7 +244,7 @@ static inline void run_products(products p, size_t token0, size_t token1, void *
     if (block > room) block = room;
     block = (block + p.granule - 1) / p.granule * p.granule;
     // Slices alone are no reason to come back to a group's rows.
-    size_t most = block < bytes ? p.many_rows : GROUP_ROWS;
+    size_t most = block < bytes ? p.many_rows : p.twins ? 2 * GROUP_ROWS : GROUP_ROWS;
     for (size_t row = p.row0; row < p.row1; row += most)
       run_rows(&p, row, p.row1 - row < most ? p.row1 : row + most, block);
   }

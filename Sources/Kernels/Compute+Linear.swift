@@ -84,16 +84,17 @@ extension Compute {
   private func run(_ task: ck_linear, _ weights: WeightMatrix, tokens: Int) {
     let plan = LinearPlan(weights, tokens: tokens, workers: team.workerCount)
     let function = unsafe kernels.linear(weights.format)
-    let scratch = scratch
-    var task = unsafe task
-    unsafe withUnsafePointer(to: &task) { task in
-      team.run(chunkCount: plan.rowChunks * plan.tokenChunks) { chunk, worker in
-        let row = chunk / plan.tokenChunks * plan.rowsPerChunk
-        let token = chunk % plan.tokenChunks * plan.tokensPerChunk
-        unsafe function(
-          task, row, min(weights.rows, row + plan.rowsPerChunk), token,
-          min(tokens, token + plan.tokensPerChunk), scratch.piece(of: worker))
-      }
+    let (scratch, workers) = (scratch, team.workerCount)
+    team.run(chunkCount: plan.rowChunks * plan.tokenChunks) { chunk, worker in
+      let row = chunk / plan.tokenChunks * plan.rowsPerChunk
+      let token = chunk % plan.tokenChunks * plan.tokensPerChunk
+      var task = unsafe task
+      // A worker's next chunk is likely to be the one behind the other workers'.
+      let later = row + workers * plan.rowsPerChunk
+      if later < weights.rows { unsafe task.next = task.values + later * task.row_stride }
+      unsafe function(
+        &task, row, min(weights.rows, row + plan.rowsPerChunk), token,
+        min(tokens, token + plan.tokensPerChunk), scratch.piece(of: worker))
     }
   }
 
