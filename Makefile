@@ -66,14 +66,18 @@ test-soak: build
 	  --filter 'ServerSoakTests|ScheduledSimulationTests'
 
 # The server's end-to-end tests against a binary with a sanitizer: SANITIZER=address or thread.
+# What a waiting stream costs is bounded without a sanitizer's own memory.
 SANITIZER := address
 SANITIZED := .build/sanitize-$(SANITIZER)
 test-sanitized: deps
-	swift build --sanitize=$(SANITIZER) --scratch-path $(SANITIZED) --product step3 -Xcc -O2
+	mkdir -p $(SANITIZED)
+	clang -O1 -fPIC -c Tools/sanitizers/swift_locks.c -o $(SANITIZED)/swift_locks.o
+	swift build --sanitize=$(SANITIZER) --scratch-path $(SANITIZED) --product step3 -Xcc -O2 \
+	  $(if $(filter thread,$(SANITIZER)),-Xlinker $(CURDIR)/$(SANITIZED)/swift_locks.o)
 	swift build --build-tests -Xcc -O2
 	STEP3_TEST_BINARY=$(SANITIZED)/debug/step3 \
 	  ASAN_OPTIONS=abort_on_error=1 TSAN_OPTIONS="halt_on_error=1 abort_on_error=1" \
-	  swift test --skip-build --no-parallel --filter 'EndToEndTests.Server'
+	  swift test --skip-build --no-parallel --filter 'EndToEndTests.Server' --skip idleStreams
 
 lint:
 	Tools/lint

@@ -4,7 +4,13 @@
 #pragma STDC FP_CONTRACT OFF
 
 // The compiler makes a version for each instruction set; without contraction all have one result.
-#if defined(__x86_64__) && defined(__linux__)
+// The loader chooses among them before a thread sanitizer has a thread to record the choice for.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CK_ONE_VERSION
+#endif
+#endif
+#if defined(__x86_64__) && defined(__linux__) && !defined(CK_ONE_VERSION)
 #define CK_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define CK_CLONES

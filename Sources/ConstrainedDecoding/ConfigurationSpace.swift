@@ -11,10 +11,13 @@ struct ConfigurationSpace {
     var state: Int32
     /// The stack below, `bottom` when there is none.
     var parent: Int32
+
+    /// The top in one value.
+    var top: UInt64 { UInt64(UInt32(bitPattern: leaf)) << 32 | UInt64(UInt32(bitPattern: state)) }
   }
 
   struct Configuration: Hashable {
-    /// Stacks whose tops can move along a byte, ascending.
+    /// Stacks whose tops can move along a byte, by their keys.
     var stacks: [Int32]
     /// Whether the output may end here.
     var isAccepting: Bool
@@ -26,6 +29,10 @@ struct ConfigurationSpace {
   /// How many stacks a configuration keeps; each can be finished, so leaving some out only narrows
   /// the choice.
   private static let stackLimit = 2048
+  /// From how many stacks on a top is kept over few stacks only, and over how many: a schema of a
+  /// few lines can lead to one place along more ways than there is memory for.
+  private static let freeStacks = 256
+  private static let stacksPerTop = 32
   /// For how many configurations the moves are remembered, at 1 KiB each.
   private static let rowLimit = 16_384
   private static let maskLimit = 128
@@ -33,6 +40,8 @@ struct ConfigurationSpace {
 
   private var stacks: [Stack] = []
   private var depths: [Int32] = []
+  /// What orders stacks, and does not depend on which were met before.
+  private var keys: [UInt64] = []
   private var stackNumbers: [Stack: Int32] = [:]
   private var configurations: [Configuration]
   private var configurationNumbers: [Configuration: Int32]
@@ -74,6 +83,21 @@ struct ConfigurationSpace {
     return target
   }
 
+  /// The configuration after the bytes of a token.
+  mutating func next(_ configuration: Int32, _ bytes: [UInt8], _ grammar: Grammar) -> Int32 {
+    let target = bytes.reduce(configuration) { next($0, $1, grammar) }
+    let all = configurations[Int(configuration)].stacks
+    guard target == Self.dead, all.count > 1 else { return target }
+    // Where stacks crowd, those that read the token may have been left out; masks are made from
+    // parts of a configuration, and what a mask allows is taken.
+    for stack in all {
+      let alone = number(of: Configuration(stacks: [stack], isAccepting: false))
+      let target = bytes.reduce(alone) { next($0, $1, grammar) }
+      if target != Self.dead { return target }
+    }
+    return Self.dead
+  }
+
   private mutating func computeNext(
     _ configuration: Int32, _ byte: UInt8, _ grammar: Grammar
   ) -> Int32 {
@@ -102,6 +126,15 @@ struct ConfigurationSpace {
     var seen: Set<Int32> = []
     var result: [Int32] = []
     var isAccepting = false
+    /// How many stacks have a top, once there are many stacks.
+    var tops: [UInt64: Int] = [:]
+
+    /// Whether a top may be there once more.
+    mutating func admits(_ stack: Stack) -> Bool {
+      guard seen.count >= ConfigurationSpace.freeStacks else { return true }
+      tops[stack.top, default: 0] += 1
+      return tops[stack.top, default: 0] <= ConfigurationSpace.stacksPerTop
+    }
   }
 
   /// Adds a stack, unless it could not be finished within the depth limit.
@@ -109,8 +142,12 @@ struct ConfigurationSpace {
     let depth = stack.parent == Self.bottom ? 0 : depths[Int(stack.parent)] + 1
     let height = stack.leaf >= 0 ? 0 : grammar.heights[Int(stack.state)]
     guard depth + height <= Grammar.depthLimit else { return }
-    let number = intern(stack, depth: depth)
-    if closure.seen.insert(number).inserted { closure.work.append(number) }
+    let known = stackNumbers[stack]
+    if let known, closure.seen.contains(known) { return }
+    guard closure.admits(stack) else { return }
+    let number = known ?? add(stack, depth: depth)
+    closure.seen.insert(number)
+    closure.work.append(number)
   }
 
   private mutating func pop(_ stack: Stack, _ closure: inout Closure) {
@@ -150,7 +187,7 @@ struct ConfigurationSpace {
         push(Stack(leaf: leaf.leaf, state: 0, parent: after), &closure, grammar)
       }
     }
-    let kept = closure.result.sorted().prefix(Self.stackLimit)
+    let kept = closure.result.sorted { keys[Int($0)] < keys[Int($1)] }.prefix(Self.stackLimit)
     return number(of: Configuration(stacks: Array(kept), isAccepting: closure.isAccepting))
   }
 
@@ -159,12 +196,25 @@ struct ConfigurationSpace {
   }
 
   private mutating func intern(_ stack: Stack, depth: Int32) -> Int32 {
-    if let known = stackNumbers[stack] { return known }
+    stackNumbers[stack] ?? add(stack, depth: depth)
+  }
+
+  private mutating func add(_ stack: Stack, depth: Int32) -> Int32 {
     let number = Int32(stacks.count)
     stacks.append(stack)
     depths.append(depth)
+    let below = stack.parent == Self.bottom ? 0 : keys[Int(stack.parent)]
+    keys.append(Self.mixed(below ^ Self.mixed(stack.top &+ 0x9E37_79B9_7F4A_7C15)))
     stackNumbers[stack] = number
     return number
+  }
+
+  /// The finalizer of SplitMix64.
+  private static func mixed(_ value: UInt64) -> UInt64 {
+    var value = value
+    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+    return value ^ (value >> 31)
   }
 
   private mutating func number(of configuration: Configuration) -> Int32 {

@@ -27,7 +27,7 @@ package final class Grammar: Sendable {
     ruleStarts = builder.ruleStarts
     leaves = builder.leaves
     self.start = start
-    heights = Self.heights(nodes, ruleStarts)
+    heights = NodeHeights.of(nodes, ruleStarts: ruleStarts)
     guard heights[Int(start)] <= Self.depthLimit else { throw .unsatisfiable(path: "$") }
     space = Mutex(ConfigurationSpace())
   }
@@ -37,34 +37,5 @@ package final class Grammar: Sendable {
     _ body: (inout ConfigurationSpace, Grammar) -> Result
   ) -> Result {
     space.withLock { body(&$0, self) }
-  }
-
-  /// For each node the least number of frames that must be opened to reach its rule's end;
-  /// beyond every limit when that is impossible.
-  private static func heights(_ nodes: [GrammarNode], _ ruleStarts: [Int32]) -> [Int32] {
-    let impossible = Int32.max / 2
-    var heights = nodes.map { $0.isEnd ? 0 : impossible }
-    var isChanging = true
-    while isChanging {
-      isChanging = false
-      // Targets mostly have higher numbers than sources, so backwards converges in few rounds.
-      for node in nodes.indices.reversed() {
-        var best = heights[node]
-        for move in nodes[node].moves where !move.ranges.isEmpty {
-          best = min(best, heights[Int(move.target)])
-        }
-        for target in nodes[node].empties { best = min(best, heights[Int(target)]) }
-        for call in nodes[node].calls {
-          let inner = heights[Int(ruleStarts[Int(call.rule)])]
-          best = min(best, max(min(inner + 1, impossible), heights[Int(call.after)]))
-        }
-        for leaf in nodes[node].leaves { best = min(best, max(1, heights[Int(leaf.after)])) }
-        if best < heights[node] {
-          heights[node] = best
-          isChanging = true
-        }
-      }
-    }
-    return heights
   }
 }

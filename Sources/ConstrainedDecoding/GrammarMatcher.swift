@@ -40,7 +40,7 @@ package struct GrammarMatcher: Sendable {
     let path = grammar.vocabulary.path(of: token)
     guard !path.isEmpty else { return false }
     let target = grammar.withSpace { [configuration] space, grammar in
-      path.reduce(configuration) { space.next($0, $1, grammar) }
+      space.next(configuration, path, grammar)
     }
     guard target != ConfigurationSpace.dead else { return false }
     configuration = target

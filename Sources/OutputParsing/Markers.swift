@@ -75,8 +75,16 @@ extension [UInt8] {
   /// Compares the bytes from `place` on with `pattern`.
   func comparison(with pattern: [UInt8], at place: Int) -> PrefixComparison {
     let available = Swift.min(pattern.count, count - place)
-    for offset in 0..<available where self[place + offset] != pattern[offset] { return .different }
+    for offset in 0..<available where self[place + offset] != pattern[offset] {
+      return place < count - 3 && isCut(from: place + offset) ? .beginning : .different
+    }
     return available == pattern.count ? .equal : .beginning
+  }
+
+  /// Whether `place` is within a U+FFFD at the end: what is left of a character that the output's
+  /// end cut through, and the marker with it.
+  private func isCut(from place: Int) -> Bool {
+    place >= count - 3 && suffix(3) == [0xEF, 0xBF, 0xBD]
   }
 
   /// Whether the byte is an ASCII space, tab or line break.

@@ -219,6 +219,34 @@ struct SchemaTests {
     return ##"{"$ref":"#/$defs/d0","$defs":{\##((levels + [last]).joined(separator: ","))}}"##
   }()
 
+  @Test(
+    "a schema that reads one text along endless ways is bounded", .timeLimit(.minutes(1)),
+    arguments: [
+      ##"{"anyOf":[{"$ref":"#/$defs/NEXT"},{"$ref":"#/$defs/NEXT"}]}"##,
+      ##"{"anyOf":[{"items":{"$ref":"#/$defs/NEXT"}},{"items":{"$ref":"#/$defs/NEXT"}}]}"##,
+    ])
+  func ambiguity(_ level: String) throws {
+    let levels = (0..<40).map {
+      #""d\#($0)":"# + level.replacing("NEXT", with: "d\($0 + 1)")
+    }
+    let last = #""d40":{"type":"integer"}"#
+    let definitions = (levels + [last]).joined(separator: ",")
+    let grammar = try schema(##"{"$ref":"#/$defs/d0","$defs":{\##(definitions)}}"##)
+    var matcher = GrammarMatcher(grammar)
+    var mask = TokenMask(vocabularySize: grammar.vocabulary.size)
+    let isNested = level.contains("items")
+    let text =
+      isNested
+      ? String(repeating: "[", count: 40) + "17" + String(repeating: "]", count: 40) : "17"
+    for byte in text.utf8 {
+      matcher.fill(&mask)
+      #expect(mask[Int(byte)])
+      let isAccepted = matcher.accept(Int(byte))
+      #expect(isAccepted)
+    }
+    #expect(matcher.canFinish)
+  }
+
   @Test("oneOf is taken where its branches exclude each other")
   func oneOf() throws {
     let grammar = try schema(

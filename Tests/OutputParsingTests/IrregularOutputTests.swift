@@ -50,6 +50,13 @@ enum Irregular {
       begin + now + "<steptml:parameter name=\"x\">1</steptml:parameter>"
         + "<steptml:parameter name=\"y\">22</steptml:",
       calls: [("now", "{\"x\": \"1\"}")], complete: false),
+    make(
+      "cut within a character of a marker",
+      begin + now + invokeEnd + "<｜tool_call_end｜><\u{FFFD}", calls: [("now", "{}")]),
+    make(
+      "cut within a character of an end", begin + now + invokeEnd + "<\u{FFFD}",
+      calls: [("now", "{}")]),
+    make("cut within a character of the text", "hello <\u{FFFD}", content: "hello <\u{FFFD}"),
     make("cut within a marker of the text", "hello <｜tool_ca", content: "hello <｜tool_ca"),
     make(
       "markers where none belong", "a<｜tool_calls_end｜></steptml:invoke><｜tool_sep｜>",
