@@ -6,6 +6,7 @@ import Testing
 final class PathHandler: HTTPHandler {
   let gone = Mutex(0)
   let written = Mutex(0)
+  let isReleased = Mutex(false)
 
   func immediate(_ request: HTTPRequest) -> HTTPResponse? {
     request.path == "/now" ? HTTPResponse(contentType: "text/plain", body: Array("now".utf8)) : nil
@@ -33,6 +34,11 @@ final class PathHandler: HTTPHandler {
       // Sleeps until the client leaves, for that cancels the task.
       try? await Task.sleep(for: .seconds(60))
       if exchange.isGone { gone.withLock { $0 += 1 } }
+    case "/held":
+      written.withLock { $0 += 1 }
+      while !isReleased.withLock({ $0 }) { await Task.yield() }
+      exchange.respond(HTTPResponse(contentType: "text/plain", body: Array("late".utf8)))
+      gone.withLock { $0 += 1 }
     case "/slow":
       try? await Task.sleep(for: .milliseconds(200))
       exchange.respond(HTTPResponse(contentType: "text/plain", body: Array("late".utf8)))
@@ -206,5 +212,22 @@ private func get(_ path: String, _ more: String = "") -> String {
       options.port = server.port
       #expect(throws: HTTPServerError.self) { try HTTPServer(options: options, handler: handler) }
     }
+  }
+
+  @Test("an answer after the server's end reaches nobody else's descriptor")
+  func answersAfterItsEnd() async throws {
+    let handler = PathHandler()
+    var options = HTTPServerOptions()
+    options.port = 0
+    let server = try HTTPServer(options: options, handler: handler)
+    let client = RawClient(port: server.port)
+    client.send(get("/held"))
+    #expect(await eventually { handler.written.withLock { $0 } == 1 })
+    await server.stop()
+    // Numbers that the server had are these now.
+    let pairs = SocketPairs(count: 64)
+    handler.isReleased.withLock { $0 = true }
+    #expect(await eventually { handler.gone.withLock { $0 } == 1 })
+    #expect(pairs.receivedByteCount == 0)
   }
 }

@@ -78,3 +78,27 @@ final class RawClient {
     await receive { _ in false }
   }
 }
+
+/// Pairs of connected sockets, to see what is written into descriptors that are nobody's business.
+final class SocketPairs {
+  private var descriptors: [Int32] = []
+
+  init(count: Int) {
+    for _ in 0..<count {
+      var pair: [Int32] = [-1, -1]
+      let code = unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair)
+      precondition(code == 0, "cannot make a pair of sockets")
+      descriptors += pair
+    }
+  }
+
+  deinit { for descriptor in descriptors { _ = Glibc.close(descriptor) } }
+
+  /// Bytes that somebody wrote into any of them.
+  var receivedByteCount: Int {
+    var bytes = [UInt8](repeating: 0, count: 64)
+    return descriptors.reduce(0) { sum, descriptor in
+      sum + max(0, unsafe recv(descriptor, &bytes, bytes.count, Int32(MSG_DONTWAIT)))
+    }
+  }
+}

@@ -36,7 +36,7 @@ final class HTTPClientLoop: @unchecked Sendable {
   }
 
   private let base: OpaquePointer
-  private let wakeDescriptor: Int32
+  private let wakeDescriptor: WakeDescriptor
   private let commands = Mutex<[Command]>([])
   private let lastNumber = Atomic<UInt64>(0)
   private var waker: OpaquePointer?
@@ -48,8 +48,7 @@ final class HTTPClientLoop: @unchecked Sendable {
     cevent_prepare_process()
     guard let base = unsafe event_base_new() else { throw .noEventLoop }
     unsafe self.base = base
-    wakeDescriptor = cevent_wake_descriptor()
-    guard wakeDescriptor >= 0 else { throw .noEventLoop }
+    wakeDescriptor = try WakeDescriptor()
     let thread = Thread { self.run() }
     thread.name = "http-client"
     thread.start()
@@ -72,7 +71,7 @@ final class HTTPClientLoop: @unchecked Sendable {
 
   private func post(_ command: Command) {
     commands.withLock { $0.append(command) }
-    cevent_wake(wakeDescriptor)
+    wakeDescriptor.wake()
   }
 
   private static func from(_ context: UnsafeMutableRawPointer?) -> HTTPClientLoop? {
@@ -83,7 +82,7 @@ final class HTTPClientLoop: @unchecked Sendable {
   private func run() {
     let context = unsafe Unmanaged.passUnretained(self).toOpaque()
     unsafe waker = cevent_new_waker(
-      base, wakeDescriptor,
+      base, wakeDescriptor.number,
       { _, _, context in
         unsafe HTTPClientLoop.from(context)?.takeCommands()
       }, context)
@@ -93,11 +92,10 @@ final class HTTPClientLoop: @unchecked Sendable {
     for call in finished { call.free() }
     unsafe cevent_free_event(waker)
     unsafe event_base_free(base)
-    close(wakeDescriptor)
   }
 
   private func takeCommands() {
-    cevent_clear_wake(wakeDescriptor)
+    wakeDescriptor.clear()
     for call in finished { call.free() }
     finished = []
     let taken = commands.withLock { commands in
@@ -120,7 +118,7 @@ final class HTTPClientLoop: @unchecked Sendable {
   fileprivate func didFinish(_ call: HTTPCall) {
     guard let known = calls.removeValue(forKey: call.number) else { return }
     finished.append(known)
-    cevent_wake(wakeDescriptor)
+    wakeDescriptor.wake()
   }
 }
 

@@ -14,7 +14,7 @@ final class EventLoop: @unchecked Sendable {
   let base: OpaquePointer
   private let server: OpaquePointer
   private let tls: OpaquePointer?
-  private let wakeDescriptor: Int32
+  private let wakeDescriptor: WakeDescriptor
   private var waker: OpaquePointer?
   private var sweeper: OpaquePointer?
   private var attacher: OpaquePointer?
@@ -40,8 +40,7 @@ final class EventLoop: @unchecked Sendable {
     guard let base = unsafe event_base_new(), let server = unsafe evhttp_new(base) else {
       throw .noEventLoop
     }
-    let wakeDescriptor = cevent_wake_descriptor()
-    guard wakeDescriptor >= 0 else { throw .noEventLoop }
+    let wakeDescriptor = try WakeDescriptor()
     if let certificates = options.certificates, let key = options.key {
       guard let context = unsafe cevent_tls_context(certificates, key) else {
         throw .certificateUnusable(certificates: certificates, key: key)
@@ -53,7 +52,7 @@ final class EventLoop: @unchecked Sendable {
     unsafe self.base = base
     unsafe self.server = server
     self.wakeDescriptor = wakeDescriptor
-    commands = LoopCommandQueue { cevent_wake(wakeDescriptor) }
+    commands = LoopCommandQueue { wakeDescriptor.wake() }
     // The guard's limits come first; evhttp's own only stand behind them.
     unsafe evhttp_set_max_headers_size(server, 4 * options.maximumHeadByteCount)
     unsafe evhttp_set_max_body_size(server, options.maximumBodyByteCount + (1 << 20))
@@ -76,7 +75,7 @@ final class EventLoop: @unchecked Sendable {
   func run() {
     let context = unsafe Unmanaged.passUnretained(self).toOpaque()
     unsafe waker = cevent_new_waker(
-      base, wakeDescriptor,
+      base, wakeDescriptor.number,
       { _, _, context in
         unsafe EventLoop.from(context)?.takeCommands()
       }, context)
@@ -137,7 +136,6 @@ final class EventLoop: @unchecked Sendable {
     unsafe cevent_free_event(checker)
     unsafe event_base_free(base)
     if let tls = unsafe tls { unsafe SSL_CTX_free(tls) }
-    close(wakeDescriptor)
     let waiters = ending.withLock { ending in
       ending.isOver = true
       defer { ending.waiters = [] }
@@ -211,7 +209,7 @@ final class EventLoop: @unchecked Sendable {
   }
 
   private func takeCommands() {
-    cevent_clear_wake(wakeDescriptor)
+    wakeDescriptor.clear()
     for command in commands.takeAll() {
       switch command {
       case .respond(let number, let response): exchanges[number]?.respond(response)
