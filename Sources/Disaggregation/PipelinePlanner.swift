@@ -91,7 +91,9 @@ package struct PipelinePlanner: Hashable, Sendable {
     let most = min(limit, rowCount)
     if most < 2 { return max(1, most) }
     choiceCount += 1
-    if choiceCount <= 6 { return min(most, 1 + choiceCount % 3) }
+    // The first step pays for cold caches and page tables: it teaches nothing.
+    if choiceCount == 2 { (attention, feedForward, transfer) = (.init(), .init(), .init()) }
+    if choiceCount <= 7 { return min(most, 1 + choiceCount % 3) }
     guard attention.hasSlope, feedForward.hasSlope else {
       let neighbour = choiceCount % 2 == 0 ? lastChoice + 1 : lastChoice - 1
       return (1...most).contains(neighbour) ? neighbour : min(most, lastChoice)

@@ -9,6 +9,8 @@ struct PipelinePlannerTests {
     transfer: Double
   ) -> PipelinePlanner {
     var planner = PipelinePlanner()
+    // The first step's times are forgotten, and the first choices only learn.
+    for _ in 0..<2 { _ = planner.choose(rowCount: 16, limit: 8, layerCount: 32) }
     for rows in [16, 8, 5, 4] {
       planner.attention.add(
         rowCount: rows, seconds: (attention.fixed + Double(rows) * attention.slope) * 1e-6)
@@ -16,9 +18,28 @@ struct PipelinePlannerTests {
         rowCount: rows, seconds: (feedForward.fixed + Double(rows) * feedForward.slope) * 1e-6)
       planner.transfer.add(rowCount: rows, seconds: transfer * 1e-6)
     }
-    // The first choices only learn.
     for _ in 0..<8 { _ = planner.choose(rowCount: 16, limit: 8, layerCount: 32) }
     return planner
+  }
+
+  @Test("a slow first step and a disturbed one are forgotten")
+  func disturbedStart() {
+    var planner = PipelinePlanner()
+    var chosen: [Int] = []
+    for step in 0..<400 {
+      let count = planner.choose(rowCount: 16, limit: 4, layerCount: 12)
+      chosen.append(count)
+      let rows = 16 / count
+      // The first step pays for cold memory; the fifth, of two halves, falls into a busy moment.
+      let slowness = step == 0 ? 20.0 : step == 4 ? 5.0 : 1.0
+      for _ in 0..<12 * count {
+        planner.attention.add(rowCount: rows, seconds: Double(rows) * 100e-6)
+        planner.feedForward.add(
+          rowCount: rows, seconds: slowness * (200 + Double(rows) * 80) * 1e-6)
+        planner.transfer.add(rowCount: rows, seconds: 10e-6)
+      }
+    }
+    #expect(chosen.suffix(64).count { $0 == 2 } >= 56, "\(chosen)")
   }
 
   @Test("two are enough for equal halves and no network; a longer way asks for more")

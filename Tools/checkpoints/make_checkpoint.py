@@ -44,6 +44,8 @@ SHAPES = {
     "step3-mini-4b": Shape(2048, 12, (0, 11), 5120, 16, 256, 512, 48, 3, 1280, 1280, 65536),
     # Attention at some thousand tokens of context takes as long as reading the experts.
     "step3-afd-balanced": Shape(1024, 12, (), 2560, 32, 64, 256, 48, 3, 768, 768, 8192),
+    # The same for experts that every micro-batch keeps busy with arithmetic.
+    "step3-afd-busy": Shape(1024, 12, (), 2560, 32, 64, 256, 8, 3, 768, 768, 8192),
     "step3-slice2": Shape(7168, 2, (0,), 18432, 64, 256, 2048, 48, 3, 5120, 5120, 16384),
     "step3-slice3": Shape(7168, 3, (0,), 18432, 64, 256, 2048, 48, 3, 5120, 5120, 16384),
 }
