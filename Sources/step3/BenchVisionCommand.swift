@@ -153,15 +153,15 @@ private struct TowerBenchmark: ~Copyable {
     runs.removeFirst()
     let parts = runs.sorted { $0.total < $1.total }[repeats / 2]
     let flops = 2 * Double(encoder.work(side: side) * batch)
-    let precision = encoder.activation == .float32 ? MachineLimits.Peak.float32 : .bfloat16
-    let peak = limits.peaks[precision] ?? limits.peaks[.float32]
-    let share = flops / parts.total / (peak?.median ?? .infinity)
+    let best = encoder.activation == .float32 ? .float32 : limits.bestForBFloat16
+    let peak = limits.peaks[best]?.median ?? .infinity
+    let share = flops / parts.total / peak
     func percent(_ part: Double) -> String { "\(rounded(100 * part / parts.total)) %" }
     report.add(
       text: "encode  \(side) px  batch \(batch)  \(encoder.rowCount(side: side)) rows a view  "
         + "\(rounded(parts.total * 1e3 / Double(batch))) ms a view  "
         + "\(rounded(flops / parts.total / 1e9)) GFLOP/s, \(rounded(100 * share)) % of the "
-        + "\(precision == .float32 ? "F32" : "BF16") peak  (patches \(percent(parts.patches)), "
+        + "\(best.title) peak  (patches \(percent(parts.patches)), "
         + "layers \(percent(parts.layers)), then \(percent(parts.projection)))",
       row: [
         "name": "encode", "side": .integer(side), "batch": .integer(batch),
@@ -170,7 +170,7 @@ private struct TowerBenchmark: ~Copyable {
         "threads": .integer(limits.threadCount), "seconds": .number(parts.total),
         "seconds_patches": .number(parts.patches), "seconds_layers": .number(parts.layers),
         "seconds_projection": .number(parts.projection), "flops": .number(flops),
-        "peak": .number(peak?.median ?? 0), "share_of_peak": .number(share),
+        "peak": .number(peak), "peak_of": .string("\(best)"), "share_of_peak": .number(share),
       ])
   }
 
