@@ -24,10 +24,12 @@ COLOURS = {
              (40, 60, 200)],
     "purple": [(128, 0, 128), (148, 0, 211), (110, 30, 150), (150, 50, 190), (125, 40, 220)],
     "pink": [(255, 192, 203), (255, 105, 180), (255, 150, 190), (250, 130, 170)],
-    "brown": [(139, 69, 19), (150, 75, 0), (120, 70, 30), (101, 67, 33)],
+    "brown": [(139, 69, 19), (150, 75, 0), (120, 70, 30), (101, 67, 33), (165, 42, 42),
+              (165, 42, 42), (160, 82, 45)],
     "black": [(0, 0, 0), (0, 0, 0), (20, 20, 20), (30, 30, 35)],
     "white": [(255, 255, 255), (255, 255, 255), (250, 250, 250), (244, 244, 244)],
-    "gray": [(128, 128, 128), (160, 160, 160), (105, 105, 105), (190, 190, 190)],
+    "gray": [(128, 128, 128), (160, 160, 160), (105, 105, 105), (190, 190, 190),
+             (211, 211, 211)],
 }
 SHAPES = ["circle", "square", "triangle", "star", "heart", "cross"]
 SHAPE_SHARES = torch.tensor([0.22, 0.22, 0.2, 0.14, 0.12, 0.1])
@@ -351,7 +353,8 @@ class Scenes:
         # A scan fills its frame; many pictures are the frame itself.
         whole = self.chance(n, 0.4)
         size = torch.where(whole, self.uniform(n, low=0.92, high=1.05), self.uniform(n, low=low))
-        aspect = torch.exp(self.uniform(n, low=-0.22, high=0.22)) ** (~whole).float()
+        wide = torch.where(self.chance(n, 0.25), 0.5, 0.22)
+        aspect = torch.exp(self.uniform(n, low=-1) * wide) ** (~whole).float()
         half_x, half_y = size * aspect**0.5, size / aspect**0.5
         room_x, room_y = (1 - half_x).clamp(min=0.04), (1 - half_y).clamp(min=0.04)
         dx = self.uniform(n, low=-1) * room_x * loose
@@ -372,11 +375,13 @@ class Scenes:
         k, s = len(COUNTS), self.size
         shape = torch.multinomial(SHAPE_SHARES, n, True, generator=self.random)
         count = self.integers(k, n) + 1
-        # A grid of cells with room for all; each shape stays in its cell.
+        # A grid of cells with room for all; each shape stays in its cell. Some stand in one line.
         gx, gy = torch.empty(n, dtype=torch.long), torch.empty(n, dtype=torch.long)
+        line = self.chance(n, 0.2).tolist()
         for i, c in enumerate(count.tolist()):
             fits = [(x, y) for x in range(1, 5) for y in range(1, 5)
                     if c <= x * y <= max(3 * c, 4)]  # fmt: skip
+            fits = [(c, 1), (c, 1), (1, c)] if line[i] else fits
             gx[i], gy[i] = fits[int(self.integers(len(fits), 1))]
         cells = torch.rand(n, 36, generator=self.random)
         cells[torch.arange(36)[None] >= (gx * gy)[:, None]] = 2
@@ -385,15 +390,20 @@ class Scenes:
         cx = (chosen % gx[:, None] + 0.5) / gx[:, None] * 2 - 1
         cy = (chosen // gx[:, None] + 0.5) / gy[:, None] * 2 - 1
         cell = torch.minimum(1 / gx, 1 / gy)  # half a cell
-        base = cell * self.uniform(n, low=0.45, high=0.78)
-        base = torch.where(count == 1, self.uniform(n, low=0.22, high=0.8), base)
-        base = base.clamp(min=0.21, max=0.8)
+        # Pictures of other ratios are squeezed to squares, and what they show with them.
+        aspect = torch.exp(self.uniform(n, low=-0.6, high=0.6) * self.chance(n, 0.4))
+        stretch = torch.maximum(aspect, 1 / aspect) ** 0.5
+        base = cell * self.uniform(n, low=0.5, high=0.8)
+        base = torch.where(count == 1, self.uniform(n, low=0.17, high=0.8), base)
+        base = (base / stretch).clamp(min=0.13, max=0.8)
         even = self.chance(n, 0.4)[:, None]
         size = base[:, None] * torch.where(even, 1.0, self.uniform(n, k, low=0.75, high=1.05))
-        room_x = (1 / gx[:, None] - 1.25 * size).clamp(min=0)
-        room_y = (1 / gy[:, None] - 1.25 * size).clamp(min=0)
-        cx = cx + self.uniform(n, k, low=-1) * room_x
-        cy = cy + self.uniform(n, k, low=-1) * room_y
+        room_x = (1 / gx[:, None] - 1.25 * size / aspect[:, None] ** 0.5).clamp(min=0)
+        room_y = (1 / gy[:, None] - 1.25 * size * aspect[:, None] ** 0.5).clamp(min=0)
+        off_x, off_y = self.uniform(n, k, low=-1), self.uniform(n, k, low=-1)
+        in_rows = self.chance(n, 0.3)[:, None]  # moved all together
+        cx = cx + torch.where(in_rows, off_x[:, :1], off_x) * room_x
+        cy = cy + torch.where(in_rows, off_y[:, :1], off_y) * room_y
         spin = self.uniform(n, k, low=-math.pi, high=math.pi)
         small = self.uniform(n, k, low=-0.3, high=0.3)
         # Some triangles and stars point anywhere, the others lean a little or not at all.
@@ -401,7 +411,6 @@ class Scenes:
         free = free & self.chance(n, 0.3)[:, None]
         angle = torch.where(self.chance(n, 0.6)[:, None], torch.zeros(n, k),
                             torch.where(free, spin, small))  # fmt: skip
-        aspect = torch.exp(self.uniform(n, low=-0.28, high=0.25) * self.chance(n, 0.3))
         inner = torch.where(self.chance(n, 0.06), self.uniform(n, low=0.6, high=0.8), 0.0)
         mask = torch.zeros(n, s, s)
         for j in range(k):

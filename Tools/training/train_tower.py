@@ -85,7 +85,7 @@ class Trainer(nn.Module):
 
 def draw(scenes: Scenes, n: int, seen: int, mix: list[float]) -> Batch:
     """One batch: digits, shapes, numbers and words in the shares of `mix`."""
-    low = max(0.45, 0.8 - seen / 40000 * 0.45)
+    low = max(0.4, 0.8 - seen / 40000 * 0.45)
     loose = min(1.0, 0.2 + seen / 20000)
     kinds = torch.multinomial(torch.tensor(mix), n, True, generator=scenes.random)
     of = kinds.bincount(minlength=len(KINDS))
