@@ -154,9 +154,11 @@ CK_AVX512_INLINE void run_tile(const tile *t, int groups, int tokens, int format
       add_lines(t, k, t->bytes - k, LINE, groups, tokens, format, source, sums);
     }
   }
-  CK_UNROLL for (int g = 0; g < groups; g++)
-    if (t->last) write_tokens(t + g, tokens, 1, sums[g]);
-  if (!t->last) EACH_SUM _mm512_store_ps(t[g].sums + 16 * (2 * j + q), sums[g][j][q]);
+  if (t->last) {
+    CK_UNROLL for (int g = 0; g < groups; g++) write_tokens(t + g, tokens, 1, sums[g]);
+  } else {
+    EACH_SUM _mm512_store_ps(t[g].sums + 16 * (2 * j + q), sums[g][j][q]);
+  }
 }
 
 CK_AVX512_INLINE void run_scaled_tile(const tile *t, int groups, int tokens, int source) {
